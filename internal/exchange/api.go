@@ -1,0 +1,65 @@
+// Package exchange joins an ordinary HTTP request on an event loop to the
+// goroutine that runs its http.Handler. The wire packages h1 and h2 own the
+// framing; this package owns the two bounded pipes between.
+package exchange
+
+import (
+	"context"
+	"net/http"
+
+	"wsgate/bridge"
+)
+
+// Responder is the wire's end of one exchange: an h2 stream or an h1
+// connection. Its methods are called on the loop only and never call the
+// Exchange back before they return.
+type Responder interface {
+	// Interim sends a 1xx answer. The header belongs to the Responder from now on.
+	Interim(status int, h http.Header)
+	// Head sends the final head. length is the Content-Length the handler set,
+	// -1 if none. With end the answer is over with it: no body, no trailers.
+	// The fields are end-to-end already; Date is in them.
+	Head(status int, h http.Header, length int64, end bool)
+	// Room is how much Write takes now; 0 means wait for Exchange.Writable.
+	Room() int
+	// Write takes a prefix of p as content.
+	Write(p []byte) int
+	// End ends the content in order, with trailers if there are any.
+	End(trailer http.Header)
+	// Abort says that the answer cannot be completed: RST_STREAM
+	// INTERNAL_ERROR on h2, closing the connection on h1.
+	Abort()
+	// Credit says that the handler consumed n octets of the request's content.
+	Credit(n int)
+	// Done says that the handler has returned: its slot is free. It is the
+	// last call. If the request's content was not read to its end the wire
+	// decides what becomes of it.
+	Done()
+}
+
+// Config is what all exchanges of a front share. It is never changed after use.
+type Config struct {
+	Handler http.Handler
+	// Server is put into each request's context (http.ServerContextKey), which
+	// httputil.ReverseProxy needs to abort truncated answers.
+	Server *http.Server
+	// Context is the parent of each request's context; nil means Background.
+	Context context.Context
+}
+
+// New makes the exchange for r and starts the handler's goroutine. Called on
+// the loop. r needs Method, URL, Proto*, Header, Host, RemoteAddr, RequestURI,
+// TLS and ContentLength set; Trailer names may be announced; Body and context
+// are set here. hasBody is false if the request has no content.
+//
+//	func New(l bridge.Loop, c *Config, r *http.Request, hasBody bool, w Responder) *Exchange
+//
+//	func (x *Exchange) Data(p []byte)                 // request content; the wire keeps it within BodyWindow octets not yet credited
+//	func (x *Exchange) End(trailer http.Header)       // request content is complete
+//	func (x *Exchange) Gone(err error)                // client reset or connection lost: context cancelled, both pipes broken; no Responder calls but Done after it
+//	func (x *Exchange) Writable()                     // the Responder has room again
+var _ bridge.Loop
+
+// BodyWindow is the bound on request content that is held for a handler: what
+// an h2 stream advertises, what an h1 connection reads ahead.
+const BodyWindow = 64 << 10
