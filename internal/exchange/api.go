@@ -6,8 +6,7 @@ package exchange
 import (
 	"context"
 	"net/http"
-
-	"wsgate/bridge"
+	"time"
 )
 
 // Responder is the wire's end of one exchange: an h2 stream or an h1
@@ -45,20 +44,13 @@ type Config struct {
 	Server *http.Server
 	// Context is the parent of each request's context; nil means Background.
 	Context context.Context
+	// StallTimeout ends an exchange whose client takes nothing of a waiting
+	// answer for so long; 0 means never.
+	StallTimeout time.Duration
+	// Panicked is told of panics of the handler other than
+	// http.ErrAbortHandler, on the handler's goroutine; nil means nobody is.
+	Panicked func(r *http.Request, value any, stack []byte)
 }
-
-// New makes the exchange for r and starts the handler's goroutine. Called on
-// the loop. r needs Method, URL, Proto*, Header, Host, RemoteAddr, RequestURI,
-// TLS and ContentLength set; Trailer names may be announced; Body and context
-// are set here. hasBody is false if the request has no content.
-//
-//	func New(l bridge.Loop, c *Config, r *http.Request, hasBody bool, w Responder) *Exchange
-//
-//	func (x *Exchange) Data(p []byte)                 // request content; the wire keeps it within BodyWindow octets not yet credited
-//	func (x *Exchange) End(trailer http.Header)       // request content is complete
-//	func (x *Exchange) Gone(err error)                // client reset or connection lost: context cancelled, both pipes broken; no Responder calls but Done after it
-//	func (x *Exchange) Writable()                     // the Responder has room again
-var _ bridge.Loop
 
 // BodyWindow is the bound on request content that is held for a handler: what
 // an h2 stream advertises, what an h1 connection reads ahead.

@@ -1,0 +1,285 @@
+package bridge
+
+import (
+	"time"
+)
+
+// tunnel joins two sides. It lives on one loop, which touches it alone, and
+// owns both sides: it ends each of them exactly once, or resets it.
+type tunnel struct {
+	bridge *Bridge
+	shard  *shard
+	info   *Tunnel // what traces see; counters are copied into it at the end
+
+	up   flow // client to backend
+	down flow // backend to client
+
+	timer Timer
+	fire  int64 // when the timer is set to fire; 0: not set
+
+	closing  int64 // when an announced close is over at the latest; 0: none announced
+	linger   int64 // when the second half has to be over; 0: both directions are open
+	drain    int64 // when a drain closes this tunnel; 0: not draining
+	deadline int64 // when a drain resets it
+
+	next, prev *tunnel // the shard's list
+	closeDone  bool    // the time for answers to our Close is over
+	done       bool
+}
+
+// flow is one direction of a tunnel and the Far of its source.
+type flow struct {
+	t   *tunnel
+	src Side
+	dst Side
+
+	watch    watch
+	bytes    uint64
+	messages uint64
+	last     int64 // when its source last sent something
+	blocked  int64 // since when its source waits for room; 0: it does not
+
+	inject *injection // nil unless a control frame waits
+
+	ended   bool // the source ended in order, or is lost
+	closed  bool // the destination's direction is ended
+	sealed  bool // our own Close was sent, or the destination is lost: what still comes is dropped
+	pinged  bool // a Ping of ours went out and its receiver has been silent since
+	stuck   bool // the destination left octets with the source
+	probing bool // see stalled
+}
+
+// join makes the tunnel of two sides and starts it.
+func (b *Bridge) join(sh *shard, info *Tunnel, client, backend Side) *tunnel {
+	t := &tunnel{bridge: b, shard: sh, info: info}
+	now := sh.now()
+	t.up = flow{t: t, src: client, dst: backend, watch: watch{flags: watchMasked}, last: now}
+	t.down = flow{t: t, src: backend, dst: client, last: now}
+	t.timer.Fire = t.check
+	sh.add(t)
+	t.arm(now)
+	backend.Bind(&t.down)
+	client.Bind(&t.up)
+	return t
+}
+
+// other is the opposite direction: its source is this one's destination.
+func (f *flow) other() *flow {
+	if f == &f.t.up {
+		return &f.t.down
+	}
+	return &f.t.up
+}
+
+// Want is the room of the destination: what is read can be written.
+func (f *flow) Want() int {
+	switch {
+	case f.t.done:
+		return 0
+	case f.sealed:
+		return 16 << 10
+	}
+	n := f.dst.Room()
+	if n > 0 {
+		return n
+	}
+	if f.probing {
+		f.probing = false
+		return 1
+	}
+	f.block()
+	return 0
+}
+
+// Data carries p across.
+func (f *flow) Data(p []byte) int {
+	if f.t.done {
+		return len(p)
+	}
+	if f.sealed || f.inject != nil || f.t.closing != 0 {
+		return f.dataWhileClosing(p)
+	}
+	return f.pass(p)
+}
+
+// pass writes p and keeps account of what was taken.
+func (f *flow) pass(p []byte) int {
+	n := f.dst.Write(p)
+	if n > 0 {
+		f.bytes += uint64(n)
+		f.messages += uint64(f.watch.feed(p[:n]))
+		f.heard()
+	}
+	if f.stuck = n < len(p); f.stuck {
+		f.block()
+	} else {
+		f.blocked = 0
+	}
+	return n
+}
+
+// heard notes that the source is alive.
+func (f *flow) heard() {
+	f.last = f.t.shard.now()
+	f.other().pinged = false
+}
+
+// block notes that octets wait at the source for room at the destination.
+func (f *flow) block() {
+	now := f.t.shard.now()
+	f.blocked = now
+	if d := f.t.bridge.StallTimeout; d > 0 {
+		f.t.armBy(now + int64(d))
+	}
+}
+
+// End carries the orderly end of the source across (RFC 8441 section 5).
+func (f *flow) End() {
+	t := f.t
+	if t.done || f.ended {
+		return
+	}
+	f.ended = true
+	t.blame(f, "closed", "")
+	if f.inject == nil || !f.inject.begun() {
+		f.inject = nil
+		f.closeDst()
+	}
+	f.other().answered()
+	t.settle()
+}
+
+// closeDst ends the destination's direction, once.
+func (f *flow) closeDst() {
+	if !f.closed {
+		f.closed = true
+		f.dst.CloseWrite()
+	}
+}
+
+// Broken carries anything but an orderly end across, as a reset (RFC 8441
+// section 5). Two endings only look like one: a TLS stream of an old server
+// that ends by FIN behind its Close frame, and a peer that vanishes when the
+// closing handshake has passed.
+func (f *flow) Broken(err *ResetError) {
+	t := f.t
+	if t.done {
+		return
+	}
+	clean := f.watch.closed() && f.watch.boundary()
+	switch {
+	case err.Reason == ReasonTruncated && clean && !f.ended:
+		f.gone()
+	case clean && (f.ended || f.other().watch.closed()):
+		f.gone()
+	default:
+		t.blame(f, "reset", err.Error())
+		t.info.Reset = true
+		f.dst.Reset(ReasonFarSide)
+		f.src.Reset(ReasonFarSide)
+		t.finish()
+	}
+}
+
+// gone treats a lost source like one that has ended: its destination gets the
+// end, and what the other side still sends is dropped.
+func (f *flow) gone() {
+	t := f.t
+	t.blame(f, "closed", "")
+	f.ended = true
+	f.inject = nil
+	f.closeDst()
+	o := f.other()
+	o.inject = nil
+	o.sealed, o.closed = true, true
+	o.src.Resume()
+	t.settle()
+}
+
+// Writable says that the source, as the destination of the other direction,
+// has room again.
+func (f *flow) Writable() {
+	if f.t.done {
+		return
+	}
+	o := f.other()
+	if o.inject != nil {
+		o.tryInject()
+		if f.t.done {
+			return
+		}
+	}
+	if o.blocked != 0 {
+		o.blocked = 0
+	}
+	o.src.Resume()
+}
+
+// settle ends the tunnel when both directions have ended, and starts the
+// linger time when one has.
+func (t *tunnel) settle() {
+	if t.done {
+		return
+	}
+	up, down := t.up.ended && t.up.closed, t.down.ended && t.down.closed
+	switch {
+	case up && down:
+		t.finish()
+	case (t.up.ended || t.down.ended) && t.linger == 0:
+		t.linger = t.shard.now() + int64(orDefault(t.bridge.Linger, defaultLinger))
+		if t.bridge.Linger >= 0 {
+			t.armBy(t.linger)
+		}
+	}
+}
+
+// blame notes, once, who ended the tunnel and how.
+func (t *tunnel) blame(f *flow, why, detail string) {
+	if t.info.By != "" {
+		return
+	}
+	t.info.By, t.info.Why, t.info.Detail = "client", why, detail
+	if f == &t.down {
+		t.info.By = "backend"
+	}
+}
+
+// blameGateway notes, once, that the gateway ended the tunnel and why.
+func (t *tunnel) blameGateway(why string) {
+	if t.info.By == "" {
+		t.info.By, t.info.Why = "gateway", why
+	}
+}
+
+// cut resets both sides and ends the tunnel.
+func (t *tunnel) cut(why string, r Reason) {
+	if t.done {
+		return
+	}
+	t.blameGateway(why)
+	t.info.Reset = true
+	t.up.src.Reset(r)
+	t.up.dst.Reset(r)
+	t.finish()
+}
+
+// finish gives everything back. Nothing calls the tunnel any more after it
+// that would be heard.
+func (t *tunnel) finish() {
+	t.done = true
+	t.timer.Stop()
+	t.shard.remove(t)
+	i := t.info
+	i.Ended = t.shard.loop.Now()
+	i.BytesUp, i.MessagesUp, i.CloseUp = t.up.bytes, t.up.messages, t.up.watch.closeCode()
+	i.BytesDown, i.MessagesDown, i.CloseDown = t.down.bytes, t.down.messages, t.down.watch.closeCode()
+	t.up.inject, t.down.inject = nil, nil
+	t.bridge.release(i)
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}

@@ -1,0 +1,512 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// rig is a bridge with one tunnel, or the way to one.
+type rig struct {
+	t       *testing.T
+	loop    *fakeLoop
+	b       *Bridge
+	be      *fakeBackend
+	offer   *fakeOffer
+	client  *fakeSide
+	backend *fakeSide
+	done    []*Tunnel
+	refused []string
+}
+
+func newRig(t *testing.T, b *Bridge) *rig {
+	r := &rig{t: t, loop: newFakeLoop(), b: b}
+	r.be = &fakeBackend{loop: r.loop}
+	b.Backend = r.be
+	b.Trace.Done = func(i *Tunnel) { r.done = append(r.done, i) }
+	b.Trace.Refused = func(i *Tunnel, _ *Handshake, _ int) { r.refused = append(r.refused, i.Code) }
+	r.client = &fakeSide{loop: r.loop, room: 1 << 20}
+	r.backend = &fakeSide{loop: r.loop, room: 1 << 20}
+	r.offer = r.newOffer()
+	return r
+}
+
+func (r *rig) newOffer() *fakeOffer {
+	return &fakeOffer{loop: r.loop, side: r.client, h: &Handshake{
+		Major: 2, Authority: "h", Path: "/chat?secret=1", Fields: Fields{{"sec-websocket-version", "13"}},
+		Client: &Client{Remote: netip.MustParseAddrPort("192.0.2.1:5")},
+	}}
+}
+
+func (r *rig) open() *rig {
+	r.t.Helper()
+	r.b.Serve(r.offer)
+	r.be.done(r.backend, nil, nil)
+	r.loop.run()
+	if r.offer.answers != 1 {
+		r.t.Fatalf("answers: got %d, want 1", r.offer.answers)
+	}
+	return r
+}
+
+// want checks the end of the tunnel.
+func (r *rig) want(by, why string, reset bool) *Tunnel {
+	r.t.Helper()
+	if len(r.done) != 1 {
+		r.t.Fatalf("ended tunnels: got %d, want 1", len(r.done))
+	}
+	i := r.done[0]
+	if i.By != by || i.Why != why || i.Reset != reset {
+		r.t.Errorf("end: got by %q why %q reset %v, want %q %q %v", i.By, i.Why, i.Reset, by, why, reset)
+	}
+	if r.client.late || r.backend.late {
+		r.t.Errorf("a side was used after its end: client %v, backend %v", r.client.late, r.backend.late)
+	}
+	if n := r.b.Stats().Tunnels; n != 0 {
+		r.t.Errorf("tunnels: got %d, want 0", n)
+	}
+	return i
+}
+
+func wantBytes(t *testing.T, what string, got, want []byte) {
+	t.Helper()
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestRelay(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	up, down := frame(0x81, true, []byte("hello")), frame(0x81, false, []byte("world"))
+	r.client.send(up)
+	r.backend.send(down)
+	wantBytes(t, "at the backend", r.backend.got, up)
+	wantBytes(t, "at the client", r.client.got, down)
+	r.backend.end()
+	if r.client.ends != 1 || r.backend.ends != 0 {
+		t.Errorf("after the backend's end: got ends %d and %d, want 1 and 0", r.client.ends, r.backend.ends)
+	}
+	r.client.send(up) // row 104: the other direction lives on
+	wantBytes(t, "at the backend", r.backend.got, append(bytes.Clone(up), up...))
+	r.client.end()
+	i := r.want("backend", "closed", false)
+	if i.BytesUp != uint64(2*len(up)) || i.BytesDown != uint64(len(down)) || i.MessagesUp != 2 || i.MessagesDown != 1 {
+		t.Errorf("counts: got %+v", i)
+	}
+	if i.Path != "/chat" {
+		t.Errorf("path for logs: got %q, want %q", i.Path, "/chat")
+	}
+}
+
+func TestClientEndsFirst(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.client.end()
+	if r.backend.ends != 1 || r.client.ends != 0 {
+		t.Errorf("ends: got %d and %d, want 1 and 0", r.backend.ends, r.client.ends)
+	}
+	r.backend.send([]byte("tail"))
+	r.backend.end()
+	wantBytes(t, "at the client", r.client.got, []byte("tail"))
+	r.want("client", "closed", false)
+	if len(r.client.resets)+len(r.backend.resets) != 0 {
+		t.Errorf("resets after a clean end: got %v %v, want none", r.client.resets, r.backend.resets)
+	}
+}
+
+// TestBackPressure: what does not fit stays with its source (section 6 of the architecture).
+func TestBackPressure(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.backend.room = 3
+	r.client.send([]byte("0123456789"))
+	wantBytes(t, "at the backend", r.backend.got, []byte("012"))
+	if len(r.client.queue) != 7 {
+		t.Errorf("left at the client: got %d octets, want 7", len(r.client.queue))
+	}
+	r.backend.grant(100)
+	wantBytes(t, "at the backend", r.backend.got, []byte("0123456789"))
+}
+
+// TestReset: rows 106 to 108.
+func TestReset(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.backend.broken(ReasonReset)
+	if len(r.client.resets) == 0 || r.client.ends != 0 {
+		t.Errorf("client: got resets %v, ends %d; want a reset and no end", r.client.resets, r.client.ends)
+	}
+	r.want("backend", "reset", true)
+
+	r = newRig(t, &Bridge{}).open()
+	r.client.broken(ReasonGone)
+	if len(r.backend.resets) == 0 || r.backend.ends != 0 {
+		t.Errorf("backend: got resets %v, ends %d; want a reset and no end", r.backend.resets, r.backend.ends)
+	}
+	r.want("client", "reset", true)
+}
+
+// TestBackendGoneAfterClose: a backend that closed its socket behind its Close
+// frame resets what the client still sends; that must not reach the client as
+// RST_STREAM, which browsers show as code 1006 (row 111).
+func TestBackendGoneAfterClose(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.backend.send(frame(0x88, false, []byte{0x0f, 0xa1}))
+	r.backend.end()
+	r.client.send(frame(0x88, true, []byte{0x0f, 0xa1}))
+	r.backend.broken(ReasonReset)
+	if len(r.client.resets) != 0 || r.client.ends != 1 {
+		t.Errorf("client: got resets %v, ends %d; want none and 1", r.client.resets, r.client.ends)
+	}
+	r.client.end()
+	if i := r.want("backend", "closed", false); i.CloseDown != 4001 || i.CloseUp != 4001 {
+		t.Errorf("close codes: got %d and %d, want 4001 twice", i.CloseDown, i.CloseUp)
+	}
+}
+
+// TestTruncatedTLS: a FIN without close_notify is an end only behind a Close frame.
+func TestTruncatedTLS(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.backend.broken(ReasonTruncated)
+	r.want("backend", "reset", true)
+
+	r = newRig(t, &Bridge{}).open()
+	r.backend.send(frame(0x88, false, []byte{0x03, 0xe8}))
+	r.backend.broken(ReasonTruncated)
+	if r.client.ends != 1 || len(r.client.resets) != 0 {
+		t.Errorf("client: got ends %d, resets %v; want 1 and none", r.client.ends, r.client.resets)
+	}
+	r.client.send(frame(0x88, true, []byte{0x03, 0xe8}))
+	r.client.end()
+	r.want("backend", "closed", false)
+}
+
+func TestLinger(t *testing.T) {
+	r := newRig(t, &Bridge{Linger: 3 * time.Second}).open()
+	r.client.end()
+	r.loop.advance(2999 * time.Millisecond)
+	if len(r.done) != 0 {
+		t.Fatal("the tunnel ended before the linger time")
+	}
+	r.loop.advance(time.Millisecond)
+	r.want("client", "closed", true)
+}
+
+// TestIdleSaysGoodbye: Close 1001 both ways, the answers, the ends (rows 114, 115, 133).
+func TestIdleSaysGoodbye(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r.loop.advance(30 * time.Second)
+	r.client.send(frame(0x81, true, []byte("x")))
+	r.backend.got = nil
+	r.loop.advance(59 * time.Second)
+	if len(r.client.got) != 0 {
+		t.Fatalf("closed while active: client got %q", r.client.got)
+	}
+	r.loop.advance(time.Second)
+	wantBytes(t, "close to the client", r.client.got, frame(0x88, false, append([]byte{0x03, 0xe9}, "idle"...)))
+	w := newWatch(true)
+	if w.feed(r.backend.got); w.closeCode() != 1001 || !w.boundary() {
+		t.Errorf("close to the backend: got code %d in %q, want 1001, masked", w.closeCode(), r.backend.got)
+	}
+	if r.client.ends != 0 || r.backend.ends != 0 {
+		t.Errorf("ends before the answers: got %d and %d, want none", r.client.ends, r.backend.ends)
+	}
+	n := len(r.backend.got)
+	r.client.send(frame(0x81, true, []byte("late")))
+	r.client.send(frame(0x88, true, []byte{0x03, 0xe9}))
+	if r.client.ends != 1 || len(r.backend.got) != n {
+		t.Errorf("client's answer: got ends %d, %d more octets at the backend; want 1 and none", r.client.ends, len(r.backend.got)-n)
+	}
+	r.backend.send(frame(0x88, false, []byte{0x03, 0xe9}))
+	r.backend.end()
+	r.client.end()
+	if i := r.want("gateway", "idle-timeout", false); i.CloseUp != 1001 || i.CloseDown != 1001 {
+		t.Errorf("close codes: got %d and %d, want 1001 twice", i.CloseUp, i.CloseDown)
+	}
+	if r.backend.ends != 1 {
+		t.Errorf("backend's end: got %d, want 1", r.backend.ends)
+	}
+}
+
+// TestNoAnswerToClose: the ends follow after 5 s at most, a reset if even then nobody ends.
+func TestNoAnswerToClose(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r.loop.advance(time.Minute)
+	r.loop.advance(closeWait - time.Millisecond)
+	if r.client.ends+r.backend.ends != 0 {
+		t.Fatalf("ends before the wait is over: got %d and %d", r.client.ends, r.backend.ends)
+	}
+	r.loop.advance(time.Millisecond)
+	if r.client.ends != 1 || r.backend.ends != 1 {
+		t.Fatalf("ends: got %d and %d, want 1 and 1", r.client.ends, r.backend.ends)
+	}
+	r.loop.advance(closeWait)
+	r.want("gateway", "idle-timeout", true)
+}
+
+// TestAnswersWithoutEnd: both answered the Close, neither ends its connection.
+func TestAnswersWithoutEnd(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r.loop.advance(time.Minute)
+	r.client.send(frame(0x88, true, []byte{0x03, 0xe9}))
+	r.backend.send(frame(0x88, false, []byte{0x03, 0xe9}))
+	if r.client.ends != 1 || r.backend.ends != 1 {
+		t.Fatalf("ends: got %d and %d, want 1 and 1", r.client.ends, r.backend.ends)
+	}
+	r.loop.advance(2*closeWait + time.Second)
+	r.want("gateway", "idle-timeout", true)
+}
+
+// TestCloseWaitsForBoundary: a Close never goes into a frame, and may go between fragments.
+func TestCloseWaitsForBoundary(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	half := frame(0x01, false, []byte("fragment"))
+	r.backend.send(half[:4])
+	r.loop.advance(time.Minute)
+	wantBytes(t, "inside a frame", r.client.got, half[:4])
+	r.backend.send(append(bytes.Clone(half[4:]), frame(0x80, false, []byte("rest"))...))
+	wantBytes(t, "at the boundary", r.client.got, append(bytes.Clone(half), frame(0x88, false, append([]byte{0x03, 0xe9}, "idle"...))...))
+}
+
+// TestStuckInsideFrame: a sender that never completes its frame is reset.
+func TestStuckInsideFrame(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r.backend.send(frame(0x81, false, []byte("never complete"))[:5])
+	r.loop.advance(time.Minute + closeWait)
+	r.want("gateway", "idle-timeout", true)
+	if len(r.client.resets) == 0 || len(r.backend.resets) == 0 {
+		t.Errorf("resets: got %v and %v, want both", r.client.resets, r.backend.resets)
+	}
+}
+
+// TestUnknownOctets: nothing is put between octets that are no frames (row 229).
+func TestUnknownOctets(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute, PingInterval: 10 * time.Second}).open()
+	r.client.send([]byte("\xffno frames"))
+	r.backend.send([]byte("\xffneither"))
+	r.loop.advance(time.Minute)
+	wantBytes(t, "at the backend", r.backend.got, []byte("\xffno frames"))
+	wantBytes(t, "at the client", r.client.got, []byte("\xffneither"))
+	if r.client.ends != 1 || r.backend.ends != 1 {
+		t.Errorf("ends: got %d and %d, want 1 and 1", r.client.ends, r.backend.ends)
+	}
+	r.client.end()
+	r.backend.end()
+	r.want("gateway", "idle-timeout", false)
+}
+
+// TestNoSecondClose: none is sent where one has passed.
+func TestNoSecondClose(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	c := frame(0x88, true, []byte{0x03, 0xe8})
+	r.client.send(c)
+	r.loop.advance(time.Minute)
+	wantBytes(t, "at the backend", r.backend.got, c)
+	wantBytes(t, "at the client", r.client.got, frame(0x88, false, append([]byte{0x03, 0xe9}, "idle"...)))
+}
+
+func TestPing(t *testing.T) {
+	r := newRig(t, &Bridge{PingInterval: 10 * time.Second}).open()
+	r.loop.advance(5 * time.Second)
+	r.client.send(frame(0x81, true, []byte("x")))
+	r.backend.got = nil
+	r.loop.advance(5 * time.Second)
+	wantBytes(t, "ping to the client", r.client.got, []byte{0x89, 0})
+	if len(r.backend.got) != 0 {
+		t.Errorf("to the backend before its time: got %q", r.backend.got)
+	}
+	r.loop.advance(5 * time.Second)
+	if len(r.backend.got) != 6 || r.backend.got[0] != 0x89 || r.backend.got[1] != 0x80 {
+		t.Errorf("ping to the backend: got %q, want a masked one of 6 octets", r.backend.got)
+	}
+	r.loop.advance(time.Minute)
+	wantBytes(t, "never two at once", r.client.got, []byte{0x89, 0})
+	pong := frame(0x8a, true, nil)
+	r.backend.got = nil
+	r.client.send(pong)
+	wantBytes(t, "the pong passes", r.backend.got, pong)
+	r.loop.advance(20 * time.Second)
+	wantBytes(t, "the next ping", r.client.got, []byte{0x89, 0, 0x89, 0})
+}
+
+func TestMaxLife(t *testing.T) {
+	r := newRig(t, &Bridge{MaxLife: time.Minute}).open()
+	for range 12 {
+		r.client.send(frame(0x81, true, nil))
+		r.loop.advance(5 * time.Second)
+	}
+	r.client.end()
+	r.backend.end()
+	r.want("gateway", "max-life", false)
+}
+
+func TestOneSidedIdle(t *testing.T) {
+	r := newRig(t, &Bridge{ClientIdle: time.Minute}).open()
+	for range 12 {
+		r.backend.send(frame(0x81, false, nil))
+		r.loop.advance(5 * time.Second)
+	}
+	r.client.end()
+	r.backend.end()
+	r.want("gateway", "client-idle-timeout", false)
+
+	r = newRig(t, &Bridge{BackendIdle: time.Minute}).open()
+	for range 12 {
+		r.client.send(frame(0x81, true, nil))
+		r.loop.advance(5 * time.Second)
+	}
+	r.client.end()
+	r.backend.end()
+	r.want("gateway", "backend-idle-timeout", false)
+}
+
+func TestStall(t *testing.T) {
+	r := newRig(t, &Bridge{StallTimeout: time.Minute}).open()
+	r.backend.room = 1
+	r.client.send([]byte("xyz"))
+	r.loop.advance(50 * time.Second)
+	r.backend.grant(1) // progress
+	r.loop.advance(59 * time.Second)
+	if len(r.done) != 0 {
+		t.Fatal("reset although there was progress")
+	}
+	r.loop.advance(2 * time.Minute)
+	r.want("gateway", "stall-timeout", true)
+}
+
+// TestNoRoomIsNoStall: a peer without room for a source without octets is no stall.
+func TestNoRoomIsNoStall(t *testing.T) {
+	r := newRig(t, &Bridge{StallTimeout: time.Minute})
+	r.client.room = 0
+	r.open()
+	r.backend.far.Want()
+	r.loop.advance(10 * time.Minute)
+	if len(r.done) != 0 {
+		t.Fatalf("ended by %q %q, want a living tunnel", r.done[0].By, r.done[0].Why)
+	}
+	r.backend.send([]byte("x"))
+	r.loop.advance(3 * time.Minute)
+	r.want("gateway", "stall-timeout", true)
+}
+
+func TestDrain(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	idle := r.b.startDrain(100 * time.Millisecond)
+	o := r.newOffer()
+	r.b.Serve(o)
+	if o.refused == nil || o.refused.Status != 503 || o.refused.Code != "draining" {
+		t.Errorf("offer during a drain: got %+v, want 503 draining", o.refused)
+	}
+	r.loop.advance(100 * time.Millisecond)
+	r.want("gateway", "drain", true)
+	if c := newWatch(false); c.feed(r.client.got) != 0 || c.closeCode() != 1001 {
+		t.Errorf("close to the client: got code %d, want 1001", c.closeCode())
+	}
+	<-idle
+	if err := r.b.Drain(context.Background(), time.Second); err != nil {
+		t.Errorf("second drain: got %v, want nil", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		b      *Bridge
+		fields Fields
+		major  int
+		status int
+		code   string
+	}{
+		{"row 62", &Bridge{}, Fields{{"Sec-WebSocket-Version", "8"}}, 2, 426, "wrong-version"},
+		{"row 62, list", &Bridge{}, Fields{{"Sec-WebSocket-Version", "13, 8"}}, 2, 426, "wrong-version"},
+		{"row 62, doubled", &Bridge{}, Fields{{"Sec-WebSocket-Version", "13"}, {"sec-websocket-version", "13"}}, 2, 426, "wrong-version"},
+		{"row 170", &Bridge{}, Fields{{"Sec-WebSocket-Version", "12"}}, 1, 426, "wrong-version"},
+		{"row 61, h1", &Bridge{}, nil, 1, 400, "missing-version"},
+		{"row 61, h2", &Bridge{RejectMissingVersion: true}, nil, 2, 400, "missing-version"},
+	} {
+		r := newRig(t, c.b)
+		r.offer.h.Fields, r.offer.h.Major = c.fields, c.major
+		r.b.Serve(r.offer)
+		if o := r.offer.refused; o == nil || o.Status != c.status || o.Code != c.code || r.be.asked != 0 {
+			t.Errorf("%s: got %+v, backend asked %d times; want %d %s, never", c.name, o, r.be.asked, c.status, c.code)
+		}
+		if c.status == 426 && r.offer.refused.Fields.Get("sec-websocket-version") != "13" {
+			t.Errorf("%s: the 426 names no version", c.name)
+		}
+	}
+	r := newRig(t, &Bridge{})
+	r.offer.h.Fields = nil
+	r.open() // row 61: repaired on h2
+}
+
+func TestLimits(t *testing.T) {
+	for code, b := range map[string]*Bridge{
+		"tunnel-limit": {MaxTunnels: 1}, "client-limit": {MaxTunnelsPerClient: 1}, "pending-limit": {MaxPending: 1},
+	} {
+		r := newRig(t, b)
+		r.b.Serve(r.offer)
+		if code != "pending-limit" {
+			r.be.done(r.backend, nil, nil)
+		}
+		second := r.newOffer()
+		r.b.Serve(second)
+		if o := second.refused; o == nil || o.Status != 503 || o.Code != code || o.Fields.Get("Retry-After") == "" {
+			t.Fatalf("%s: got %+v, want 503 with Retry-After", code, o)
+		}
+		if code == "pending-limit" {
+			r.be.done(nil, nil, &Refusal{Status: 502, Code: "connect-failed"})
+		} else {
+			r.loop.run()
+			r.backend.broken(ReasonReset)
+		}
+		third := r.newOffer()
+		third.side = &fakeSide{loop: r.loop, room: 1}
+		r.b.Serve(third)
+		if third.refused != nil {
+			t.Errorf("%s: the place was not given back: got %+v", code, third.refused)
+		}
+	}
+}
+
+func TestClientKey(t *testing.T) {
+	for in, want := range map[string]string{"192.0.2.1:5": "192.0.2.1/32", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[::ffff:192.0.2.1]:5": "192.0.2.1/32"} {
+		if got := clientKey(netip.MustParseAddrPort(in)).String(); got != want {
+			t.Errorf("key of %q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestClientLeaves: row 232.
+func TestClientLeaves(t *testing.T) {
+	r := newRig(t, &Bridge{})
+	r.b.Serve(r.offer)
+	r.offer.gone(&ResetError{Reason: ReasonReset, Remote: true})
+	if r.be.canceled != 1 || r.b.Stats().Pending != 0 {
+		t.Errorf("dial: got canceled %d, pending %d; want 1 and 0", r.be.canceled, r.b.Stats().Pending)
+	}
+	r.be.done(r.backend, nil, nil) // too late
+	if len(r.backend.resets) != 1 || r.offer.answers != 0 {
+		t.Errorf("late answer: got resets %v, answers %d; want one reset, no answer", r.backend.resets, r.offer.answers)
+	}
+}
+
+func TestBackendRefuses(t *testing.T) {
+	r := newRig(t, &Bridge{})
+	r.b.Serve(r.offer)
+	r.be.done(nil, nil, &Refusal{Status: 403, Foreign: true})
+	if r.offer.refused == nil || r.offer.refused.Status != 403 {
+		t.Errorf("refusal: got %+v, want 403", r.offer.refused)
+	}
+	if len(r.refused) != 1 || r.refused[0] != "backend-answer" {
+		t.Errorf("trace: got %q, want backend-answer", r.refused)
+	}
+}
+
+func TestRelayAllocates(t *testing.T) {
+	r := newRig(t, &Bridge{Idle: time.Hour, StallTimeout: time.Minute}).open()
+	p := frame(0x82, true, make([]byte, 64))
+	r.backend.got = make([]byte, 0, 1<<20)
+	r.backend.room = 1 << 30
+	if n := testing.AllocsPerRun(100, func() { r.backend.got = r.backend.got[:0]; r.client.far.Data(p) }); n != 0 {
+		t.Errorf("allocations per relayed message: got %v, want 0", n)
+	}
+}
