@@ -61,7 +61,11 @@ type body struct {
 }
 
 func newBody(kind framing, length int64) body {
-	return body{kind: kind, left: length, ended: kind == frameNone || kind == frameLength && length == 0}
+	b := body{kind: kind, ended: kind == frameNone}
+	if kind == frameLength {
+		b.left, b.ended = length, length == 0
+	}
+	return b
 }
 
 // next takes octets of p up to one stretch of content of at most limit octets.
