@@ -66,10 +66,7 @@ type attempt struct {
 
 	scan    scanner
 	interim int
-	fields  bridge.Fields // of the 101, once it stands
-	refusal *bridge.Refusal
 	content *content // the refusal's stream
-	settled bool     // the answer is known; done follows at the end of the turn
 	over    bool     // done was called, or cancel
 }
 
@@ -207,7 +204,7 @@ func (a *attempt) Writable() {
 // Want implements bridge.Far: a head is read in small pieces, for what comes
 // behind it has to be kept by the socket.
 func (a *attempt) Want() int {
-	if a.settled || a.over {
+	if a.over {
 		return 0
 	}
 	return 4 << 10
@@ -216,7 +213,7 @@ func (a *attempt) Want() int {
 // Data implements bridge.Far: it takes the octets of heads and no more.
 func (a *attempt) Data(p []byte) int {
 	n := 0
-	for !a.settled && !a.over && n < len(p) {
+	for !a.over && n < len(p) {
 		head, k, err := a.scan.feed(a.l, p[n:])
 		n += k
 		switch {
@@ -271,12 +268,12 @@ func (a *attempt) switched(r *response) {
 	}
 	// RFC 9112 section 6.1 and RFC 9110 section 8.6: a 101 has no framing of
 	// content; what a server put there is dropped with the hop-by-hop fields.
-	a.fields = withoutAccept(endToEnd(r.fields))
+	f := withoutAccept(endToEnd(r.fields))
 	if wskey.Valid(a.h.Key) {
 		// The digest is that of the client's own key, never of ours.
-		a.fields = append(a.fields, bridge.Field{Name: "Sec-WebSocket-Accept", Value: wskey.Accept(a.h.Key)})
+		f = append(f, bridge.Field{Name: "Sec-WebSocket-Accept", Value: wskey.Accept(a.h.Key)})
 	}
-	a.settle(nil)
+	a.open(f)
 }
 
 // withoutAccept drops the answer to this hop's key.
@@ -297,33 +294,29 @@ func (a *attempt) refused(r *response) {
 	a.settle(f)
 }
 
-// settle keeps the answer until the end of the turn: by then Data has returned
-// and the socket knows what was taken.
+// settle delivers a refusal. The connection is closed, never used again; the one
+// of a foreign answer once its content is over.
 func (a *attempt) settle(r *bridge.Refusal) {
-	a.settled = true
-	a.refusal = r
-	a.timer.Stop()
-	a.scan.release(a.l)
-	a.l.TurnEnd(a)
+	switch {
+	case r.Stream != nil:
+		a.sock = nil // the stream's
+	case r.Foreign:
+		a.sock.Finish(finishTime)
+		a.sock = nil
+	}
+	a.drop(bridge.ReasonProtocol)
+	a.over = true
+	a.done(nil, nil, r)
 }
 
-// Flush implements bridge.Flusher: it delivers the answer.
-func (a *attempt) Flush() {
-	if a.over {
-		return
-	}
-	if r := a.refusal; r != nil {
-		if r.Stream == nil && r.Foreign {
-			a.freeOut()
-			a.sock.Finish(finishTime)
-			a.sock = nil
-		}
-		a.deliver(r)
-		return
-	}
+// open delivers a connection that stands. The octets behind the 101 are still
+// the socket's: its next owner gets them.
+func (a *attempt) open(f bridge.Fields) {
+	s := a.sock
+	a.sock = nil
+	a.drop(bridge.ReasonUnknown)
 	a.over = true
-	a.freeOut()
-	a.done(a.sock, a.fields, nil)
+	a.done(s, f, nil)
 }
 
 // End implements bridge.Far.
@@ -331,7 +324,7 @@ func (a *attempt) End() {
 	switch {
 	case a.over && a.content != nil:
 		a.content.End()
-	case !a.over && !a.settled:
+	case !a.over:
 		a.fail(502, codeClosed, errClosed)
 	}
 }
@@ -342,7 +335,6 @@ func (a *attempt) Broken(e *bridge.ResetError) {
 	case a.over && a.content != nil:
 		a.content.Broken(e)
 	case !a.over:
-		a.content = nil
 		a.fail(502, codeReset, e)
 	}
 }
@@ -355,19 +347,7 @@ func (a *attempt) expired() {
 }
 
 func (a *attempt) fail(status int, code string, cause error) {
-	a.deliver(&bridge.Refusal{Status: status, Code: code, Cause: cause})
-}
-
-// deliver ends the attempt without a tunnel. The connection is closed, never
-// used again; the one of a foreign answer once its content is over.
-func (a *attempt) deliver(r *bridge.Refusal) {
-	if r.Stream == nil {
-		a.drop(bridge.ReasonProtocol)
-	} else {
-		a.freeOut()
-	}
-	a.over = true
-	a.done(nil, nil, r)
+	a.settle(&bridge.Refusal{Status: status, Code: code, Cause: cause})
 }
 
 // drop frees all that the attempt holds.

@@ -38,7 +38,7 @@ func (b *Backend) shake(ctx context.Context, network, address string, then func(
 	c := tls.Client(shim, b.tlsConfig())
 	hctx, stop := context.WithTimeout(ctx, orDefault(b.TLSTimeout, defaultTLSTimeout))
 	defer stop()
-	if err := c.HandshakeContext(hctx); err != nil {
+	if err := shim.Handshake(hctx, c); err != nil {
 		raw.Close()
 		code := codeTLSFailed
 		// The context closes the connection: its own error says why.
