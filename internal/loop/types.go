@@ -1,16 +1,22 @@
+// Package loop runs sockets on event loops. A Loop is one goroutine with its
+// own epoll; everything that hangs on it is touched by that goroutine only, so
+// nothing here locks. A Conn is one socket on a loop, plain or TLS.
+//
+// "On the loop" in a comment means: from a callback of that loop or a function
+// given to Post, and also before Run is called. "Any goroutine" means just that.
 package loop
 
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Far is what a byte stream tells its owner. Package bridge gives it its name
 // in the house: see bridge.Far. All calls come on the loop that owns the stream.
 type Far interface {
 	// Want says how many octets the owner takes now. A socket reads no more
-	// than that; 0 keeps it silent until Resume.
+	// than that; 0 keeps Data away until Resume. End and Broken still come
+	// once nothing is left that Data could hand over.
 	Want() int
 	// Data hands over p, which is valid only during the call, and returns how
 	// many octets were taken. After a short take the stream keeps the rest and
@@ -81,17 +87,16 @@ var ErrStopped = errors.New("event loop stopped")
 type Flusher interface{ Flush() }
 
 // Timer calls Fire on its loop once its time has come. The zero Timer with Fire
-// set is ready for After. A Timer belongs to one loop and is touched only there.
+// set is ready for After; Fire may arm it anew. The resolution is 1 ms and a
+// timer is never early. A Timer belongs to one loop and is touched only there.
 type Timer struct {
 	Fire func()
 
 	// Owned by the wheel.
 	next, prev *Timer
-	when       int64 // ns on the loop's clock; 0 while not armed
+	when       int64 // tick (ms) on the loop's clock; 0 while not armed
 	list       *timerList
 }
 
 // Armed reports whether the timer is waiting to fire.
 func (t *Timer) Armed() bool { return t.when != 0 }
-
-var _ = time.Duration(0)

@@ -1,0 +1,164 @@
+package loop
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	firstRetry = time.Millisecond
+	lastRetry  = 64 * time.Millisecond
+)
+
+// dial is a connect under way.
+type dial struct {
+	loop    *Loop
+	done    func(*Conn, error) // nil: told or cancelled
+	target  string
+	addr    netip.AddrPort
+	sa      unix.Sockaddr
+	fd      int32
+	slot    int32 // 0: not registered
+	err     error // known before a turn of the loop went by
+	timeout Timer
+	retry   Timer // unix: the listener's backlog is full
+	pause   time.Duration
+}
+
+// Dial connects on the loop, without blocking: network "tcp" to addr, with the
+// options of setOptions, or "unix" to path. done comes once, on the loop, never
+// before Dial returns and never after cancel; its error says what was dialled and
+// wraps the cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn
+// is without an owner until Bind. On the loop, as is cancel.
+func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
+	d := &dial{loop: l, done: done, addr: addr, fd: -1, target: path, pause: firstRetry}
+	if network == "tcp" {
+		d.target = addr.String()
+	}
+	d.timeout.Fire = func() { d.fail(os.ErrDeadlineExceeded) }
+	d.retry.Fire = func() {
+		if err := d.connect(); err != nil {
+			d.fail(err)
+		}
+	}
+	if d.err = d.open(network, path, o); d.err == nil {
+		if o.Timeout > 0 {
+			l.After(o.Timeout, &d.timeout)
+		}
+		d.err = d.connect()
+	}
+	if d.err != nil {
+		l.ready = append(l.ready, d)
+	}
+	return d.cancel
+}
+
+// open makes the socket.
+func (d *dial) open(network, path string, o DialOptions) error {
+	if d.loop.ended {
+		return ErrStopped
+	}
+	family := unix.AF_UNIX
+	switch network {
+	case "tcp":
+		var err error
+		if d.sa, family, err = sockaddr(d.addr); err != nil {
+			return err
+		}
+	case "unix":
+		d.sa, d.addr = &unix.SockaddrUnix{Name: path}, netip.AddrPort{}
+	default:
+		return fmt.Errorf("unknown network %q", network)
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	d.fd = int32(fd)
+	if network == "tcp" {
+		return setOptions(fd, o.KeepAlive)
+	}
+	return nil
+}
+
+// connect starts the connect, or tries it again.
+func (d *dial) connect() error {
+	err := unix.Connect(int(d.fd), d.sa)
+	switch {
+	case err == nil || err == unix.EINPROGRESS || err == unix.EINTR:
+		// A connect that is done already makes the socket writable: one way for both.
+		d.slot, err = d.loop.register(d.fd, d)
+	case err == unix.EAGAIN && !d.addr.IsValid():
+		d.loop.After(d.pause, &d.retry)
+		d.pause = min(2*d.pause, lastRetry)
+		err = nil
+	}
+	return err
+}
+
+// event ends the connect.
+func (d *dial) event(ev uint32) {
+	if ev&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
+		return
+	}
+	if e := soError(d.fd); e != 0 {
+		d.fail(e)
+		return
+	}
+	if d.self() {
+		d.fail(unix.ECONNREFUSED)
+		return
+	}
+	l := d.loop
+	c := &Conn{loop: l, fd: d.fd, slot: d.slot, remote: d.addr}
+	l.slots[c.slot].entry = c
+	d.fd, d.slot = -1, 0
+	done := d.done
+	d.close()
+	c.event(ev &^ unix.EPOLLOUT) // remembers what this edge also said
+	done(c, nil)
+}
+
+// self reports whether the socket is connected to itself, which happens where a
+// local port without a listener lies in the ephemeral range.
+func (d *dial) self() bool {
+	return d.addr.Addr().IsLoopback() && d.addr.Port() >= 1024 && localAddr(d.fd) == d.addr
+}
+
+func (d *dial) turn() {
+	if d.err != nil {
+		d.fail(d.err)
+	}
+}
+
+func (d *dial) stop() { d.fail(ErrStopped) }
+
+// fail tells the error, unless the dial is over.
+func (d *dial) fail(err error) {
+	done := d.done
+	d.close()
+	if done != nil {
+		done(nil, fmt.Errorf("dial %s: %w", d.target, err))
+	}
+}
+
+func (d *dial) cancel() { d.close() }
+
+// close gives everything back; done does not come any more.
+func (d *dial) close() {
+	d.done = nil
+	d.timeout.Stop()
+	d.retry.Stop()
+	if d.slot != 0 {
+		d.loop.unregister(d.slot)
+		d.slot = 0
+	}
+	if d.fd >= 0 {
+		unix.Close(int(d.fd))
+		d.fd = -1
+	}
+}

@@ -1,0 +1,131 @@
+package loop
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// setOptions sets what every TCP socket of the gateway has: TCP_NODELAY,
+// TCP_NOTSENT_LOWAT and keep-alive. Set on a listener, accepted sockets inherit it.
+func setOptions(fd int, keepAlive time.Duration) error {
+	if keepAlive == 0 {
+		keepAlive = DefaultKeepAlive
+	}
+	options := []struct{ level, name, value int }{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, NotSentLowat},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(max(keepAlive, time.Second) / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(max(keepAlive, time.Second) / time.Second)},
+	}
+	if keepAlive < 0 {
+		options = options[:2]
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// ListenConfig returns a configuration for TCP listeners whose accepted sockets
+// inherit TCP_NODELAY, TCP_NOTSENT_LOWAT (NotSentLowat) and keep-alive with the
+// given idle time and interval (0: DefaultKeepAlive, negative: none). It is for
+// listeners given to Accept and for those that accept through package net alike.
+func ListenConfig(keepAlive time.Duration) net.ListenConfig {
+	lc := net.ListenConfig{
+		KeepAlive: -1, // inherited instead
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			if e := c.Control(func(fd uintptr) { err = setOptions(int(fd), keepAlive) }); e != nil {
+				return e
+			}
+			return err
+		},
+	}
+	lc.SetMultipathTCP(false) // its sockets lack some of the options
+	return lc
+}
+
+// takeFD duplicates the descriptor of c out of Go's netpoller and closes c, so
+// that exactly one descriptor is left: with two a Reset would send no RST. The
+// duplicate shares O_NONBLOCK and is close-on-exec. On an error c is closed too.
+func takeFD(c interface {
+	syscall.Conn
+	Close() error
+}) (int32, error) {
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	if e := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
+	}
+	if err != nil {
+		return -1, os.NewSyscallError("fcntl", err)
+	}
+	return int32(fd), nil
+}
+
+// sockaddr makes the address and the family for connect.
+func sockaddr(a netip.AddrPort) (unix.Sockaddr, int, error) {
+	ip := a.Addr().Unmap()
+	switch {
+	case ip.Is4():
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, unix.AF_INET, nil
+	case ip.Is6():
+		sa := &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
+		if zone := ip.Zone(); zone != "" {
+			if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+				sa.ZoneId = uint32(n)
+			} else if ifi, err := net.InterfaceByName(zone); err == nil {
+				sa.ZoneId = uint32(ifi.Index)
+			} else {
+				return nil, 0, fmt.Errorf("zone %q: %w", zone, err)
+			}
+		}
+		return sa, unix.AF_INET6, nil
+	}
+	return nil, 0, fmt.Errorf("no address")
+}
+
+// addrPort reads an address; it is zero for other families than TCP's.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(sa.Addr).Unmap()
+		if sa.ZoneId != 0 && ip.Is6() {
+			ip = ip.WithZone(strconv.FormatUint(uint64(sa.ZoneId), 10))
+		}
+		return netip.AddrPortFrom(ip, uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func peerAddr(fd int32) netip.AddrPort {
+	sa, err := unix.Getpeername(int(fd))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addrPort(sa)
+}
+
+func localAddr(fd int32) netip.AddrPort {
+	sa, err := unix.Getsockname(int(fd))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addrPort(sa)
+}
