@@ -1,0 +1,491 @@
+package h2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"wsgate/bridge"
+	"wsgate/internal/exchange"
+)
+
+// fakeLoop is a loop with a clock that the test moves. Posts may come from
+// handlers' goroutines; everything else is the test's goroutine.
+type fakeLoop struct {
+	mu    sync.Mutex
+	cond  *sync.Cond
+	posts []func()
+
+	clock  time.Time
+	timers []fakeTimer
+	ends   []bridge.Flusher
+	free   [24][][]byte
+	held   int // octets of buffers that are out
+}
+
+type fakeTimer struct {
+	t  *bridge.Timer
+	at time.Time
+}
+
+func newLoop() *fakeLoop {
+	l := &fakeLoop{clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	l.cond = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *fakeLoop) Post(f func()) {
+	l.mu.Lock()
+	l.posts = append(l.posts, f)
+	l.mu.Unlock()
+	l.cond.Signal()
+}
+
+func (l *fakeLoop) After(d time.Duration, t *bridge.Timer) {
+	for i := range l.timers {
+		if l.timers[i].t == t {
+			l.timers[i].at = l.clock.Add(d)
+			return
+		}
+	}
+	l.timers = append(l.timers, fakeTimer{t, l.clock.Add(d)})
+}
+
+func (l *fakeLoop) Now() time.Time           { return l.clock }
+func (l *fakeLoop) TurnEnd(f bridge.Flusher) { l.ends = append(l.ends, f) }
+
+func class(n int) int {
+	c := 9
+	for 1<<c < n {
+		c++
+	}
+	return c
+}
+
+func (l *fakeLoop) Buffer(n int) []byte {
+	c := class(n)
+	l.held += 1 << c
+	if k := len(l.free[c]) - 1; k >= 0 {
+		b := l.free[c][k]
+		l.free[c] = l.free[c][:k]
+		return b
+	}
+	return make([]byte, 0, 1<<c)
+}
+
+func (l *fakeLoop) Free(p []byte) {
+	c := class(cap(p))
+	if 1<<c != cap(p) {
+		panic(fmt.Sprintf("foreign buffer of %d octets", cap(p)))
+	}
+	l.held -= cap(p)
+	l.free[c] = append(l.free[c], p[:0])
+}
+
+// turn runs posts and the ends of the turn until nothing is left.
+func (l *fakeLoop) turn() {
+	for {
+		l.mu.Lock()
+		posts := l.posts
+		l.posts = nil
+		l.mu.Unlock()
+		for _, f := range posts {
+			f()
+		}
+		ends := l.ends
+		l.ends = l.ends[len(l.ends):]
+		for _, f := range ends {
+			f.Flush()
+		}
+		if len(posts)+len(ends) == 0 {
+			l.ends = l.ends[:0]
+			return
+		}
+	}
+}
+
+// wait runs turns until ok, waiting for posts of other goroutines.
+func (l *fakeLoop) wait(ok func() bool) {
+	for l.turn(); !ok(); l.turn() {
+		l.mu.Lock()
+		for len(l.posts) == 0 {
+			l.cond.Wait()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// sleep moves the clock by d and fires what is due on the way, in order.
+func (l *fakeLoop) sleep(d time.Duration) {
+	end := l.clock.Add(d)
+	for {
+		first := -1
+		for i, t := range l.timers {
+			if !t.at.After(end) && (first < 0 || t.at.Before(l.timers[first].at)) {
+				first = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		t := l.timers[first]
+		l.timers = append(l.timers[:first], l.timers[first+1:]...)
+		if t.at.After(l.clock) {
+			l.clock = t.at
+		}
+		t.t.Fire()
+		l.turn()
+	}
+	l.clock = end
+	l.turn()
+}
+
+// fakeSide is the transport of a connection in a test.
+type fakeSide struct {
+	far    bridge.Far
+	out    []byte // what was written
+	room   int    // how much Write still takes; -1: all
+	closed bool   // CloseWrite
+	reset  bool
+	resume int
+}
+
+func (f *fakeSide) Bind(far bridge.Far) { f.far = far }
+func (f *fakeSide) Room() int {
+	if f.room < 0 {
+		return 64 << 10
+	}
+	return f.room
+}
+
+func (f *fakeSide) Write(p []byte) int {
+	n := len(p)
+	if f.room >= 0 {
+		n = min(n, f.room)
+		f.room -= n
+	}
+	f.out = append(f.out, p[:n]...)
+	return n
+}
+func (f *fakeSide) Resume()             { f.resume++ }
+func (f *fakeSide) CloseWrite()         { f.closed = true }
+func (f *fakeSide) Reset(bridge.Reason) { f.reset = true }
+
+// frame is one frame that the server sent.
+type frame struct {
+	frameHead
+	payload []byte
+	fields  []hpack.HeaderField // of HEADERS
+}
+
+// peer is a raw client: it writes any octets and reads frames.
+type peer struct {
+	t      testing.TB
+	loop   *fakeLoop
+	side   *fakeSide
+	srv    *Server
+	client *bridge.Client
+	c      *conn
+	dec    *hpack.Decoder
+	henc   *hpack.Encoder
+	hbuf   bytes.Buffer
+	offers []*fakeOffer
+	rest   []byte // held back by the server
+}
+
+// fakeOffer is an offer with what its owner was told.
+type fakeOffer struct {
+	bridge.Offer
+	gone *bridge.ResetError
+}
+
+// newPeer connects to a server; change sets its options first. The preface is
+// exchanged unless raw.
+func newPeer(t testing.TB, change func(*Server)) *peer {
+	p := rawPeer(t, change)
+	p.send([]byte(clientPreface))
+	p.settings()
+	p.settingsAck()
+	p.frames()
+	return p
+}
+
+func rawPeer(t testing.TB, change func(*Server)) *peer {
+	t.Helper()
+	p := &peer{t: t, loop: newLoop(), srv: &Server{Counters: new(Counters)}, client: &bridge.Client{}}
+	p.srv.Offer = func(o bridge.Offer) {
+		f := &fakeOffer{Offer: o}
+		o.OnGone(func(e *bridge.ResetError) { f.gone = e })
+		p.offers = append(p.offers, f)
+	}
+	if change != nil {
+		change(p.srv)
+	}
+	p.connect()
+	return p
+}
+
+func (p *peer) connect() {
+	p.side = &fakeSide{room: -1}
+	p.dec = hpack.NewDecoder(4096, nil)
+	p.henc = hpack.NewEncoder(&p.hbuf)
+	p.srv.Serve(p.loop, p.side, p.client)
+	p.c = p.side.far.(*conn)
+	p.loop.turn()
+}
+
+// send gives the server octets, in one piece, and runs its turn.
+func (p *peer) send(b []byte) {
+	p.rest = append(p.rest, b...)
+	p.pump()
+}
+
+func (p *peer) pump() {
+	for resumes := -1; len(p.rest) > 0 && p.side.far.Want() > 0; {
+		n := p.side.far.Data(p.rest)
+		p.rest = p.rest[n:]
+		p.loop.turn()
+		if n == 0 && p.side.resume == resumes {
+			return
+		}
+		resumes = p.side.resume
+	}
+	p.loop.turn()
+}
+
+func rawFrame(kind frameType, fl uint8, id uint32, payload ...byte) []byte {
+	n := len(payload)
+	b := []byte{byte(n >> 16), byte(n >> 8), byte(n), byte(kind), fl, byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}
+	return append(b, payload...)
+}
+
+func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+
+func (p *peer) frame(kind frameType, fl uint8, id uint32, payload ...byte) {
+	p.send(rawFrame(kind, fl, id, payload...))
+}
+
+func (p *peer) settings(pairs ...uint32) { p.send(settingsFrameOf(pairs...)) }
+
+func settingsFrameOf(pairs ...uint32) []byte {
+	var b []byte
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b = append(b, byte(pairs[i]>>8), byte(pairs[i]))
+		b = append(b, u32(pairs[i+1])...)
+	}
+	return rawFrame(frameSettings, 0, 0, b...)
+}
+
+func (p *peer) settingsAck() { p.frame(frameSettings, flagAck, 0) }
+
+// block encodes fields given as name, value, name, value.
+func (p *peer) block(fields ...string) []byte {
+	p.hbuf.Reset()
+	for i := 0; i+1 < len(fields); i += 2 {
+		if err := p.henc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			p.t.Fatalf("encode %q: %v", fields[i], err)
+		}
+	}
+	return bytes.Clone(p.hbuf.Bytes())
+}
+
+func (p *peer) headers(id uint32, end bool, fields ...string) {
+	fl := uint8(flagEndHeaders)
+	if end {
+		fl |= flagEndStream
+	}
+	p.frame(frameHeaders, fl, id, p.block(fields...)...)
+}
+
+var connectFields = []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "http",
+	":path", "/chat", ":authority", "example.com", "sec-websocket-version", "13"}
+
+var getFields = []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "example.com"}
+
+func (p *peer) connectWS(id uint32) *fakeOffer {
+	p.t.Helper()
+	n := len(p.offers)
+	p.headers(id, false, connectFields...)
+	if len(p.offers) != n+1 {
+		p.t.Fatalf("got %d offers, want %d; server said %v", len(p.offers)-n, 1, p.frames())
+	}
+	return p.offers[n]
+}
+
+// tunnel opens a tunnel and binds far to the server's side of it.
+func (p *peer) tunnel(id uint32, far bridge.Far) bridge.Side {
+	p.t.Helper()
+	o := p.connectWS(id)
+	s := o.Accept(nil)
+	s.Bind(far)
+	p.loop.turn()
+	p.wantStatus(p.frames(), id, "200")
+	return s
+}
+
+func (p *peer) data(id uint32, end bool, payload string) {
+	fl := uint8(0)
+	if end {
+		fl = flagEndStream
+	}
+	p.frame(frameData, fl, id, []byte(payload)...)
+}
+
+// frames returns what the server sent since the last call.
+func (p *peer) frames() []frame {
+	p.t.Helper()
+	p.loop.turn()
+	var all []frame
+	b := p.side.out
+	for len(b) >= 9 {
+		h := parseHead(b)
+		if int(h.length) > len(b)-9 {
+			break
+		}
+		f := frame{frameHead: h, payload: bytes.Clone(b[9 : 9+h.length])}
+		b = b[9+h.length:]
+		if h.kind == frameHeaders {
+			block := f.payload
+			for h.flags&flagEndHeaders == 0 {
+				h = parseHead(b)
+				if h.kind != frameContinuation {
+					p.t.Fatalf("got %v after HEADERS without END_HEADERS, want CONTINUATION", h.kind)
+				}
+				block = append(block, b[9:9+h.length]...)
+				b = b[9+h.length:]
+			}
+			fields, err := p.dec.DecodeFull(block)
+			if err != nil {
+				p.t.Fatalf("decode the server's header block: %v", err)
+			}
+			f.fields = fields
+		}
+		all = append(all, f)
+	}
+	p.side.out = append(p.side.out[:0], b...)
+	return all
+}
+
+var kindNames = []string{"DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION"}
+
+// String shows a frame so that tests can compare: "RST_STREAM 1 CANCEL".
+func (f frame) String() string {
+	name := kindNames[f.kind]
+	end := ""
+	if f.flags&1 != 0 {
+		end = " end"
+		if f.kind == frameSettings || f.kind == framePing {
+			end = " ack"
+		}
+	}
+	switch f.kind {
+	case frameRSTStream:
+		return fmt.Sprintf("%s %d %v", name, f.id, ErrCode(binary.BigEndian.Uint32(f.payload)))
+	case frameGoaway:
+		return fmt.Sprintf("%s %d %v", name, binary.BigEndian.Uint32(f.payload), ErrCode(binary.BigEndian.Uint32(f.payload[4:])))
+	case frameWindowUpdate:
+		return fmt.Sprintf("%s %d %d", name, f.id, binary.BigEndian.Uint32(f.payload))
+	case frameHeaders:
+		return fmt.Sprintf("%s %d %s%s", name, f.id, f.get(":status"), end)
+	case frameData:
+		if len(f.payload) > 40 {
+			return fmt.Sprintf("%s %d len=%d%s", name, f.id, len(f.payload), end)
+		}
+		return fmt.Sprintf("%s %d %q%s", name, f.id, f.payload, end)
+	}
+	return fmt.Sprintf("%s %d%s", name, f.id, end)
+}
+
+func (f frame) get(name string) string {
+	for _, x := range f.fields {
+		if x.Name == name {
+			return x.Value
+		}
+	}
+	return ""
+}
+
+func show(all []frame) string {
+	s := make([]string, len(all))
+	for i := range all {
+		s[i] = all[i].String()
+	}
+	return strings.Join(s, ", ")
+}
+
+// want compares the server's frames since the last call.
+func (p *peer) want(want ...string) {
+	p.t.Helper()
+	if got, w := show(p.frames()), strings.Join(want, ", "); got != w {
+		p.t.Fatalf("got frames [%s], want [%s]", got, w)
+	}
+}
+
+func (p *peer) wantStatus(all []frame, id uint32, status string) frame {
+	p.t.Helper()
+	for _, f := range all {
+		if f.kind == frameHeaders && f.id == id {
+			if got := f.get(":status"); got != status {
+				p.t.Fatalf("got status %q on stream %d, want %q", got, id, status)
+			}
+			return f
+		}
+	}
+	p.t.Fatalf("got [%s], want an answer on stream %d", show(all), id)
+	return frame{}
+}
+
+// alive fails the test unless the connection still serves.
+func (p *peer) alive() {
+	p.t.Helper()
+	p.frames()
+	p.frame(framePing, 0, 0, []byte("are you?")...)
+	p.want("PING 0 ack")
+}
+
+// recorder is a Far that notes what it is told.
+type recorder struct {
+	got      []byte
+	take     int // how much Data takes in all; -1: everything
+	ended    int
+	broken   *bridge.ResetError
+	brokens  int
+	writable int
+	onWrite  func()
+	onData   func([]byte)
+}
+
+func newRecorder() *recorder { return &recorder{take: -1} }
+
+func (r *recorder) Want() int { return 64 << 10 }
+func (r *recorder) Data(p []byte) int {
+	n := len(p)
+	if r.take >= 0 {
+		n = min(n, r.take)
+		r.take -= n
+	}
+	r.got = append(r.got, p[:n]...)
+	if r.onData != nil {
+		r.onData(p[:n])
+	}
+	return n
+}
+func (r *recorder) End() { r.ended++ }
+func (r *recorder) Broken(e *bridge.ResetError) {
+	r.broken = e
+	r.brokens++
+}
+func (r *recorder) Writable() {
+	r.writable++
+	if r.onWrite != nil {
+		r.onWrite()
+	}
+}
+
+var _ exchange.Responder = (*webStream)(nil)

@@ -1,0 +1,143 @@
+package h2
+
+import (
+	"strings"
+
+	"wsgate/bridge"
+	"wsgate/internal/field"
+)
+
+// offer is an extended CONNECT that waits for its answer. It implements
+// bridge.Offer and is let go of with the answer.
+type offer struct {
+	s    *stream
+	hs   bridge.Handshake
+	gone func(*bridge.ResetError)
+	lost *bridge.ResetError // the client left before OnGone was set
+	done bool
+}
+
+// offer makes a bridge.Offer of a judged request.
+func (c *conn) offer(id uint32, q *request) {
+	if c.client.Tunnels >= c.sh.lim.tunnels {
+		c.sh.count.TunnelLimit.Add(1)
+		c.answer(id, 503, false)
+		return
+	}
+	c.sh.count.Tunnels.Add(1)
+	s := c.open(id, false)
+	s.flags |= isTunnel
+	c.client.Tunnels++
+	o := &offer{s: s}
+	o.hs = bridge.Handshake{
+		Major: 2, Scheme: c.scheme(), Authority: q.authority, Path: q.path,
+		Fields: q.endToEnd(), Client: c.client,
+	}
+	if q.keys == 1 {
+		o.hs.Key = q.key
+	}
+	s.off = o
+	c.sh.srv.Offer(o)
+}
+
+// scheme is what the transport is, whatever was claimed, unless a trusted
+// proxy claims it.
+func (c *conn) scheme() string {
+	if c.client.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// endToEnd copies the fields that a backend may see.
+func (q *request) endToEnd() bridge.Fields {
+	f := make(bridge.Fields, 0, len(q.fields))
+	cookie := false
+	for i := range q.fields {
+		name, value := q.fields[i].Name, q.fields[i].Value
+		switch name {
+		case "host", "te", "expect", "content-length", "sec-websocket-key", "http2-settings":
+			continue
+		case "cookie":
+			if cookie {
+				continue
+			}
+			cookie = true
+			if q.crumbs > 1 {
+				value = q.cookie()
+			}
+		}
+		f = append(f, bridge.Field{Name: name, Value: value})
+	}
+	return f
+}
+
+// Loop implements bridge.Offer.
+func (o *offer) Loop() bridge.Loop { return o.s.c.sh.loop }
+
+// Handshake implements bridge.Offer.
+func (o *offer) Handshake() *bridge.Handshake { return &o.hs }
+
+// OnGone implements bridge.Offer.
+func (o *offer) OnGone(f func(*bridge.ResetError)) {
+	o.gone = f
+	if o.lost != nil && !o.done {
+		o.done = true
+		o.Loop().Post(func() {
+			f(o.lost)
+			o.s.c.release(o.s)
+		})
+	}
+}
+
+// settleOffer marks the offer as answered. It reports whether the client is
+// still there.
+func (o *offer) settleOffer() bool {
+	if o.done {
+		return false
+	}
+	o.done = true
+	s := o.s
+	if o.lost != nil {
+		s.c.release(s)
+	}
+	if s.has(isCut) {
+		return false
+	}
+	s.off = nil
+	s.flags |= answered
+	return true
+}
+
+// Accept implements bridge.Offer: 200, and the stream is a tunnel (RFC 8441
+// section 5).
+func (o *offer) Accept(fields bridge.Fields) bridge.Side {
+	s := o.s
+	if o.settleOffer() {
+		c := s.c
+		b := c.beginBlock(200)
+		b = c.appendFields(b, fields)
+		c.sendBlock(s.id, b, false)
+	} else {
+		s.flags |= lateBreak
+	}
+	return s
+}
+
+// appendFields encodes the end-to-end fields of an answer; framing belongs to
+// this connection (RFC 9113 section 8.2.2, RFC 9110 section 9.3.6).
+func (c *conn) appendFields(b []byte, fields bridge.Fields) []byte {
+	dated := false
+	for i := range fields {
+		name := fields[i].Name
+		if field.HopByHop(name) || strings.EqualFold(name, "content-length") {
+			continue
+		}
+		dated = dated || strings.EqualFold(name, "date")
+		b = appendField(b, name, fields[i].Value)
+	}
+	if !dated {
+		b = c.sh.appendDate(b)
+	}
+	return b
+}

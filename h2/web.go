@@ -1,0 +1,258 @@
+package h2
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"wsgate/internal/exchange"
+	"wsgate/internal/field"
+)
+
+// webStream is the ordinary request on a stream. It implements
+// exchange.Responder.
+type webStream struct {
+	s       *stream
+	x       *exchange.Exchange
+	left    int64 // of Content-Length, -1 if there is none
+	trailer http.Header
+}
+
+// serve starts the handler of an ordinary request.
+func (c *conn) serve(id uint32, q *request, end bool) {
+	x := c.sh.srv.Exchange
+	if x == nil || x.Handler == nil {
+		c.answer(id, 404, end)
+		return
+	}
+	r := c.httpRequest(q, end)
+	if r == nil {
+		c.answer(id, 400, end)
+		return
+	}
+	s := c.open(id, end)
+	s.flags |= held // until Done
+	s.web = &webStream{s: s, left: q.length}
+	s.web.x = exchange.New(c.sh.loop, x, r, !end, s.web)
+}
+
+// httpRequest makes the http.Request; nil if the target is no URL.
+func (c *conn) httpRequest(q *request, end bool) *http.Request {
+	u := &url.URL{Path: "*"}
+	if q.path != "*" {
+		var err error
+		if u, err = url.ParseRequestURI(q.path); err != nil {
+			return nil
+		}
+	}
+	if c.ctx == nil {
+		c.ctx = context.Background()
+		c.remote = c.client.Remote.String()
+		if c.client.Local.IsValid() {
+			var local net.Addr = net.TCPAddrFromAddrPort(c.client.Local)
+			c.ctx = context.WithValue(c.ctx, http.LocalAddrContextKey, local)
+		}
+	}
+	host := q.authority
+	if q.have&pAuthority == 0 {
+		host = q.host
+	}
+	r := &http.Request{
+		Method: q.method, URL: u, Proto: "HTTP/2.0", ProtoMajor: 2,
+		Header: q.httpHeader(), Host: host, RemoteAddr: c.remote, RequestURI: q.path,
+		TLS: c.client.TLS, ContentLength: q.length,
+	}
+	if end {
+		r.ContentLength = 0
+	}
+	for _, v := range r.Header["Trailer"] {
+		for _, name := range strings.Split(v, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			switch name {
+			case "Transfer-Encoding", "Trailer", "Content-Length", "":
+				continue // RFC 9110 section 6.5.1
+			}
+			if r.Trailer == nil {
+				r.Trailer = make(http.Header)
+			}
+			r.Trailer[name] = nil
+		}
+	}
+	delete(r.Header, "Trailer")
+	return r.WithContext(c.ctx)
+}
+
+// httpHeader is the edge where fields become an http.Header.
+func (q *request) httpHeader() http.Header {
+	h := make(http.Header, len(q.fields))
+	values := make([]string, len(q.fields)) // one allocation for the common case
+	cookie := false
+	for i := range q.fields {
+		name, value := q.fields[i].Name, q.fields[i].Value
+		switch name {
+		case "host", "te", "http2-settings":
+			continue
+		case "cookie":
+			if cookie {
+				continue
+			}
+			cookie = true
+			if q.crumbs > 1 {
+				value = q.cookie()
+			}
+		}
+		key := http.CanonicalHeaderKey(name)
+		if had := h[key]; had != nil {
+			h[key] = append(had, value)
+			continue
+		}
+		values[0] = value
+		h[key] = values[:1:1]
+		values = values[1:]
+	}
+	return h
+}
+
+// trailers makes a header of a trailer section (RFC 9113 section 8.1). The
+// string says why it is malformed.
+func trailers(fields []headerField) (http.Header, string) {
+	if len(fields) == 0 {
+		return nil, ""
+	}
+	h := make(http.Header, len(fields))
+	for i := range fields {
+		name, value := fields[i].Name, fields[i].Value
+		if strings.HasPrefix(name, ":") {
+			return nil, "pseudo-header field in trailers"
+		}
+		var q request
+		q.length = -1
+		if why := q.regular(name, value); why != "" {
+			return nil, why
+		}
+		switch name {
+		case "te", "host", "content-length", "trailer", "cookie", "authorization":
+			continue // RFC 9110 section 6.5.1: never merged into a head
+		}
+		h.Add(http.CanonicalHeaderKey(name), value)
+	}
+	return h, ""
+}
+
+// content hands a piece of the request's content to the handler.
+func (w *webStream) content(p []byte) {
+	if w.left >= 0 {
+		if w.left -= int64(len(p)); w.left < 0 {
+			w.left = -2 // judged at the end of the frame
+			return
+		}
+	} else if w.left == -2 {
+		return
+	}
+	w.x.Data(p)
+}
+
+// remoteEnd is the end of the request's content.
+func (w *webStream) remoteEnd() error {
+	if w.left != 0 && w.left != -1 {
+		// RFC 9113 section 8.1.1.
+		return streamErr(w.s.id, errProtocol, "content is not as long as Content-Length says")
+	}
+	w.x.End(w.trailer)
+	w.s.settle()
+	return nil
+}
+
+// Interim implements exchange.Responder.
+func (w *webStream) Interim(status int, h http.Header) {
+	s := w.s
+	if status == 101 || s.has(isCut|isOver|sentEnded|answered) {
+		return // RFC 9113 section 8.6
+	}
+	s.c.sendBlock(s.id, appendHeader(s.c.beginBlock(status), h), false)
+}
+
+// Head implements exchange.Responder.
+func (w *webStream) Head(status int, h http.Header, length int64, end bool) {
+	s := w.s
+	if s.has(isCut | isOver | sentEnded) {
+		return
+	}
+	s.flags |= answered
+	b := appendHeader(s.c.beginBlock(status), h)
+	if length >= 0 && len(h["Content-Length"]) == 0 {
+		b = appendField(b, "content-length", strconv.FormatInt(length, 10))
+	}
+	if len(h["Date"]) == 0 {
+		b = s.c.sh.appendDate(b)
+	}
+	s.c.sendBlock(s.id, b, end)
+	if end {
+		s.flags |= sentEnded
+		s.settle()
+	}
+}
+
+func appendHeader(b []byte, h http.Header) []byte {
+	for name, values := range h {
+		if field.HopByHop(name) {
+			continue
+		}
+		for _, v := range values {
+			b = appendField(b, name, v)
+		}
+	}
+	return b
+}
+
+// Room implements exchange.Responder.
+func (w *webStream) Room() int { return w.s.Room() }
+
+// Write implements exchange.Responder.
+func (w *webStream) Write(p []byte) int { return w.s.Write(p) }
+
+// End implements exchange.Responder.
+func (w *webStream) End(trailer http.Header) {
+	s := w.s
+	if len(trailer) == 0 || s.has(isCut|isOver|sentEnded) {
+		s.CloseWrite()
+		return
+	}
+	b := s.c.sh.block[:0]
+	if s.c.tableNote {
+		s.c.tableNote = false
+		b = append(b, 0x20)
+	}
+	s.flags |= sentEnded
+	s.c.sendBlock(s.id, appendHeader(b, trailer), true)
+	s.settle()
+}
+
+// Abort implements exchange.Responder.
+func (w *webStream) Abort() { w.s.abort(errInternal) }
+
+// Credit implements exchange.Responder.
+func (w *webStream) Credit(n int) {
+	if !w.s.has(isCut | isOver) {
+		w.s.credit(n)
+	}
+}
+
+// Done implements exchange.Responder: the handler has returned.
+func (w *webStream) Done() {
+	s := w.s
+	if !s.has(isOver) && !s.has(recvEnded) {
+		// RFC 9113 section 8.1: the rest of the content is not wanted.
+		s.abort(errNone)
+	}
+	if s.has(held) {
+		if s.has(isOver) {
+			s.c.release(s)
+		} else {
+			s.flags &^= held
+		}
+	}
+}
