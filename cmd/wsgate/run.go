@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"wsgate/internal/demo"
+	"wsgate/internal/gateway"
+)
+
+func runCommand() *cobra.Command {
+	c := gateway.Default()
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway in front of a backend",
+		Example: "  wsgate run --listen https://:8443 --cert cert.pem --key key.pem --backend ws://127.0.0.1:3001\n" +
+			"  wsgate run --listen https://127.0.0.1:8443 --listen http://127.0.0.1:8080 --self-signed --backend http://app:3000",
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return serve(c) },
+	}
+	addFlags(cmd.Flags(), &c)
+	return cmd
+}
+
+func demoCommand() *cobra.Command {
+	c := gateway.Default()
+	c.Listen = []string{"https://127.0.0.1:8443", "https://[::1]:8443"}
+	c.SelfSigned = true
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the gateway with a backend inside; open https://localhost:8443/",
+		Args:  noArgs,
+		RunE:  func(*cobra.Command, []string) error { return serveDemo(c) },
+	}
+	cmd.Flags().StringArrayVar(&c.Listen, "listen", c.Listen, "where to listen")
+	cmd.Flags().StringVar(&c.Admin, "admin", c.Admin, "address for /live, /ready, /counters and pprof")
+	return cmd
+}
+
+// serveDemo runs the gateway before the demo backend.
+func serveDemo(c gateway.Config) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("demo backend: %w", err)
+	}
+	backend := demo.New()
+	defer backend.Close()
+	go backend.Serve(ln)
+	c.Backend = "ws://" + ln.Addr().String()
+	c.Listen = withoutMissingIPv6(c.Listen)
+	fmt.Fprintf(os.Stderr, "open https://localhost:8443/ (the certificate is self-signed)\n")
+	return serve(c)
+}
+
+// withoutMissingIPv6 leaves ::1 out on a machine without IPv6.
+func withoutMissingIPv6(listen []string) []string {
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err == nil {
+		ln.Close()
+		return listen
+	}
+	if !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EAFNOSUPPORT) {
+		return listen
+	}
+	var out []string
+	for _, l := range listen {
+		if l != "https://[::1]:8443" {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// serve runs a gateway until it is told to stop. SIGTERM and SIGINT drain, a
+// second one ends at once; SIGHUP reads the certificates again.
+func serve(c gateway.Config) error {
+	setProcs(c.Loops)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	g, err := gateway.Start(c, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	for s := range signals {
+		if s == syscall.SIGHUP {
+			_ = g.ReloadCertificates() // logged; the old ones stay
+			continue
+		}
+		break
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for s := range signals {
+			if s != syscall.SIGHUP {
+				cancel()
+				return
+			}
+		}
+	}()
+	g.Drain(ctx)
+	return nil
+}
+
+// setProcs gives every loop a P of its own beside those of the goroutines: a
+// loop waits in Go's netpoller, which wakes it late when all Ps compute.
+func setProcs(loops int) {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return
+	}
+	if loops <= 0 {
+		loops = gateway.DefaultLoops()
+	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + loops)
+}
