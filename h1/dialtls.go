@@ -25,9 +25,10 @@ func (a *attempt) dialTLS(l *loop.Loop, t target) {
 
 // shake is the goroutine of dialTLS. code is "" or says which step failed.
 func (b *Backend) shake(ctx context.Context, network, address string, then func(*loop.Shim, *tls.Conn, error, string)) {
-	d := net.Dialer{
-		Timeout:   orDefault(b.ConnectTimeout, defaultConnectTimeout),
-		KeepAlive: orDefault(b.KeepAlive, defaultKeepAlive),
+	d := net.Dialer{Timeout: orDefault(b.ConnectTimeout, defaultConnectTimeout), KeepAlive: -1}
+	if network == "tcp" {
+		// The socket gets the options of those that the loop itself dials.
+		d.Control = loop.ListenConfig(orDefault(b.KeepAlive, defaultKeepAlive)).Control
 	}
 	raw, err := d.DialContext(ctx, network, address)
 	if err != nil {
