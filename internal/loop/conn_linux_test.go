@@ -1,6 +1,67 @@
 package loop
 
-import "testing"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// story waits until the owner's log is want.
+func story(t testing.TB, l *Loop, o *owner, want string) {
+	t.Helper()
+	got, deadline := "", time.Now().Add(patience)
+	for {
+		on(t, l, func() { got = o.story() })
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got story %q, want %q", got, want)
+		}
+	}
+}
+
+// empty waits until the loop has closed all its sockets.
+func empty(t testing.TB, l *Loop) {
+	t.Helper()
+	until(t, l, "closed socket", func() bool { return l.entries == 0 })
+}
+
+func write(t testing.TB, w io.Writer, s string) {
+	t.Helper()
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantReset reads until the peer's socket reports a reset.
+func wantReset(t testing.TB, peer net.Conn) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, peer)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v at the peer, want ECONNRESET", err)
+	}
+}
+
+// abort closes the peer so that it sends an RST.
+func abort(peer *net.TCPConn) {
+	peer.SetLinger(0)
+	peer.Close()
+}
+
+func TestConnIsSmall(t *testing.T) {
+	if got := unsafe.Sizeof(Conn{}); got > 250 {
+		t.Errorf("got %d octets per Conn, want at most 250", got)
+	}
+}
 
 func TestPlainEcho(t *testing.T) {
 	l := newLoop(t)
@@ -13,11 +74,705 @@ func TestPlainEcho(t *testing.T) {
 		}
 		c.Bind(&echoer{c: c})
 	})
-	want := pattern(1 << 20)
+	want := pattern(4 << 20)
 	go func() {
 		peer.Write(want)
 		peer.CloseWrite()
 	}()
 	same(t, readAll(t, peer), want)
-	until(t, l, "closed socket", func() bool { return l.entries == 0 })
+	empty(t, l)
+}
+
+// socketsOf counts the descriptors of this process that name the same file as fd.
+func socketsOf(t *testing.T, fd int) int {
+	t.Helper()
+	want, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range names {
+		if got, _ := os.Readlink("/proc/self/fd/" + name.Name()); got == want {
+			n++
+		}
+	}
+	return n
+}
+
+// wantFlags checks that fd is non-blocking, close-on-exec and the only one.
+func wantFlags(t *testing.T, fd int) {
+	t.Helper()
+	status, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || status&unix.O_NONBLOCK == 0 {
+		t.Errorf("got flags %#x (%v), want O_NONBLOCK", status, err)
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("got flags %#x (%v), want FD_CLOEXEC", flags, err)
+	}
+	if n := socketsOf(t, fd); n != 1 {
+		t.Errorf("got %d descriptors of the socket, want exactly 1", n)
+	}
+}
+
+func TestMovedDescriptorIsTheOnlyOne(t *testing.T) {
+	l := newLoop(t)
+	t.Run("tcp", func(t *testing.T) {
+		ours, peer := pipe(t)
+		on(t, l, func() {
+			c, err := l.AdoptTCP(ours)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			wantFlags(t, int(c.fd))
+			if c.RemoteAddr().String() != peer.LocalAddr().String() || c.LocalAddr().String() != peer.RemoteAddr().String() {
+				t.Errorf("got %v and %v, want %v and %v", c.RemoteAddr(), c.LocalAddr(), peer.LocalAddr(), peer.RemoteAddr())
+			}
+			if c.Loop() != l {
+				t.Error("got another loop, want its own")
+			}
+		})
+		if _, err := ours.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v from the old connection, want it closed", err)
+		}
+	})
+	t.Run("tls", func(t *testing.T) {
+		sc, shim, _, peer := shaken(t, serverConfig(t, 0x304), clientConfig(0x304))
+		o := adoptTLS(t, l, sc, shim)
+		on(t, l, func() { wantFlags(t, int(o.c.fd)) })
+		if got := shim.RemoteAddr().String(); got != peer.LocalAddr().String() {
+			t.Errorf("got remote %v, want %v", got, peer.LocalAddr())
+		}
+	})
+}
+
+func TestResetSendsRST(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() {
+		o.c.Write([]byte("tail"))
+		o.c.Reset(ReasonFarSide)
+		o.c.Reset(ReasonFarSide) // idempotent
+	})
+	wantReset(t, peer)
+	turns(t, l, 3)
+	on(t, l, func() {
+		if o.story() != "" {
+			t.Errorf("got %q after Reset, want no call", o.story())
+		}
+		if n := o.c.Write([]byte("x")); n != 0 || o.c.Room() != 0 {
+			t.Errorf("got %d taken and room %d after Reset, want 0", n, o.c.Room())
+		}
+		o.c.CloseWrite()
+		o.c.Resume()
+		o.c.Finish(time.Second)
+		o.c.Bind(o)
+	})
+	empty(t, l)
+}
+
+func TestResetFirstSeenByAWriteIsStillAReset(t *testing.T) {
+	for _, tail := range []string{"the tail", ""} {
+		t.Run(fmt.Sprintf("tail %q", tail), func(t *testing.T) {
+			l := newLoop(t)
+			o, peer := adopted(t, l)
+			on(t, l, func() { o.c.Bind(nil) }) // nobody reads, so a write is first
+			write(t, peer, tail)
+			abort(peer)
+			until(t, l, "reset at the socket", func() bool { return o.c.has(sockErr) })
+			on(t, l, func() {
+				if n := o.c.Write([]byte("x")); n != 0 {
+					t.Errorf("got %d taken, want 0", n)
+				}
+				if o.c.fail == nil || o.story() != "" {
+					t.Errorf("got failure %v and story %q, want it remembered and not told yet", o.c.fail, o.story())
+				}
+				o.c.Write([]byte("x")) // EPIPE now: the first failure counts
+				o.c.Bind(o)
+			})
+			want := "data broken"
+			if tail == "" {
+				want = "broken"
+			}
+			story(t, l, o, want)
+			if o.got.String() != tail {
+				t.Errorf("got tail %q, want %q", o.got.String(), tail)
+			}
+			if o.fail.Reason != ReasonReset || !o.fail.Remote || !errors.Is(o.fail, syscall.ECONNRESET) {
+				t.Errorf("got %v, want a reset by the peer", o.fail)
+			}
+			empty(t, l)
+		})
+	}
+}
+
+func TestResetSeenByARead(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	write(t, peer, "tail")
+	abort(peer)
+	story(t, l, o, "data broken")
+	if o.got.String() != "tail" || o.fail.Reason != ReasonReset || !o.fail.Remote {
+		t.Errorf("got %q and %v, want the tail and a reset by the peer", o.got.String(), o.fail)
+	}
+	empty(t, l)
+}
+
+func TestResetBehindTheFINIsNotOrderly(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	write(t, peer, "tail")
+	peer.CloseWrite()
+	story(t, l, o, "data end")
+	abort(peer)
+	story(t, l, o, "data end broken")
+	if o.fail.Reason != ReasonReset {
+		t.Errorf("got %v, want a reset", o.fail)
+	}
+	empty(t, l)
+}
+
+func TestResetWhileAWriteWaits(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() {
+		o.pump(pattern(32 << 20))
+		if o.c.Room() != 0 {
+			t.Error("got room, want a full socket")
+		}
+	})
+	abort(peer)
+	until(t, l, "broken", func() bool { return o.fail != nil })
+	if o.fail.Reason != ReasonReset {
+		t.Errorf("got %v, want a reset", o.fail)
+	}
+	empty(t, l)
+}
+
+// The four orders of two FINs. The tail always arrives, nobody sees a reset, and
+// the socket is closed only after both.
+func TestOrderlyEnds(t *testing.T) {
+	t.Run("peer first", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		write(t, peer, "from peer")
+		peer.CloseWrite()
+		story(t, l, o, "data end")
+		on(t, l, func() {
+			if l.entries != 1 {
+				t.Errorf("got %d sockets, want ours open until our FIN", l.entries)
+			}
+			o.c.Write([]byte("from us"))
+			o.c.CloseWrite()
+			o.c.Reset(ReasonFarSide) // nothing after two clean ends
+			if l.entries != 0 {
+				t.Errorf("got %d sockets, want it closed with our FIN", l.entries)
+			}
+		})
+		if got := readAll(t, peer); string(got) != "from us" || o.got.String() != "from peer" {
+			t.Errorf("got %q and %q, want both tails", got, o.got.String())
+		}
+	})
+	t.Run("we first", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() {
+			o.c.Write([]byte("from us"))
+			o.c.CloseWrite()
+			o.c.CloseWrite() // idempotent
+			if n := o.c.Write([]byte("x")); n != 0 {
+				t.Errorf("got %d taken after CloseWrite, want 0", n)
+			}
+		})
+		if got := readAll(t, peer); string(got) != "from us" {
+			t.Errorf("got %q, want our tail", got)
+		}
+		turns(t, l, 5)
+		on(t, l, func() {
+			if l.entries != 1 {
+				t.Errorf("got %d sockets, want ours open until the peer's FIN", l.entries)
+			}
+		})
+		write(t, peer, "from peer")
+		peer.CloseWrite()
+		story(t, l, o, "data end")
+		empty(t, l)
+		on(t, l, func() { o.c.Reset(ReasonFarSide) })
+		readAll(t, peer) // still EOF, no reset
+	})
+	t.Run("both at once", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() {
+			o.c.Write([]byte("from us"))
+			write(t, peer, "from peer")
+			peer.CloseWrite()
+			o.c.CloseWrite()
+		})
+		story(t, l, o, "data end")
+		if got := readAll(t, peer); string(got) != "from us" || o.got.String() != "from peer" {
+			t.Errorf("got %q and %q, want both tails", got, o.got.String())
+		}
+		empty(t, l)
+	})
+	t.Run("within End", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() {
+			o.onEnd = func() { o.c.Write([]byte("from us")); o.c.CloseWrite(); o.c.Reset(ReasonFarSide) }
+		})
+		peer.CloseWrite()
+		if got := readAll(t, peer); string(got) != "from us" {
+			t.Errorf("got %q, want our tail", got)
+		}
+		empty(t, l)
+	})
+	t.Run("nothing but FINs", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, o.c.CloseWrite)
+		peer.CloseWrite()
+		story(t, l, o, "end")
+		readAll(t, peer)
+		empty(t, l)
+	})
+}
+
+func TestPeerThatClosesAtOnceEndsInOrder(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	write(t, peer, "tail")
+	peer.Close() // one FIN; the peer is gone altogether
+	story(t, l, o, "data end")
+	on(t, l, o.c.CloseWrite)
+	empty(t, l)
+}
+
+func TestShortDataIsSilentUntilResume(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	take := 3
+	on(t, l, func() { o.take = func(p []byte) int { return min(take, len(p)) } })
+	write(t, peer, "0123456789")
+	until(t, l, "data", func() bool { return o.datas == 1 })
+	write(t, peer, "abc")
+	peer.CloseWrite()
+	turns(t, l, 10)
+	on(t, l, func() {
+		if o.datas != 1 || o.story() != "data" {
+			t.Errorf("got %d calls of Data and %q, want silence until Resume", o.datas, o.story())
+		}
+		o.c.Resume()
+		o.c.Resume()
+		if o.datas != 1 {
+			t.Error("got Data within Resume, want it in the next turn")
+		}
+	})
+	until(t, l, "data", func() bool { return o.datas == 2 })
+	turns(t, l, 5)
+	on(t, l, func() {
+		if got := o.got.String(); got != "012345" || o.datas != 2 {
+			t.Errorf("got %q in %d calls, want \"012345\" in 2", got, o.datas)
+		}
+		take = 100
+		o.c.Resume()
+	})
+	story(t, l, o, "data end")
+	if got := o.got.String(); got != "0123456789abc" {
+		t.Errorf("got %q, want all in order", got)
+	}
+	on(t, l, o.c.CloseWrite)
+	empty(t, l)
+}
+
+func TestResumeWithinDataCounts(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() {
+		o.take = func(p []byte) int {
+			o.c.Resume()
+			return 1
+		}
+	})
+	write(t, peer, "0123456789")
+	peer.CloseWrite()
+	story(t, l, o, "data end")
+	if got := o.got.String(); got != "0123456789" || o.datas != 10 {
+		t.Errorf("got %q in %d calls, want all in 10", got, o.datas)
+	}
+}
+
+func TestWantBoundsData(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() { o.want = 7 })
+	write(t, peer, "0123456789abcdefghij")
+	until(t, l, "data", func() bool { return o.got.Len() == 20 })
+	on(t, l, func() {
+		if o.maxData > 7 {
+			t.Errorf("got %d octets at once, want at most 7", o.maxData)
+		}
+		o.want = 0
+	})
+	write(t, peer, "more")
+	turns(t, l, 5)
+	on(t, l, func() {
+		if o.got.Len() != 20 {
+			t.Errorf("got %d octets, want 20 while Want is 0", o.got.Len())
+		}
+		o.want = 2
+	})
+	write(t, peer, "!")
+	turns(t, l, 5)
+	on(t, l, func() {
+		if o.got.Len() != 20 {
+			t.Errorf("got %d octets, want silence until Resume", o.got.Len())
+		}
+		// The rest of a short take obeys Want as well.
+		short := true
+		o.take = func(p []byte) int {
+			if short {
+				short = false
+				return 0
+			}
+			return len(p)
+		}
+		o.c.Resume()
+	})
+	until(t, l, "short take", func() bool { return o.c.pend != nil })
+	on(t, l, func() { o.want, o.maxData = 1, 0; o.c.Resume() })
+	until(t, l, "data", func() bool { return o.got.Len() == 25 })
+	on(t, l, func() {
+		if o.maxData != 1 {
+			t.Errorf("got %d octets at once, want 1", o.maxData)
+		}
+	})
+}
+
+func TestEndsComeWhileWantIsZero(t *testing.T) {
+	t.Run("fin", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() { o.want = 0 })
+		peer.CloseWrite()
+		story(t, l, o, "end")
+	})
+	t.Run("reset", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() { o.want = 0 })
+		abort(peer)
+		story(t, l, o, "broken")
+		empty(t, l)
+	})
+	t.Run("a tail waits", func(t *testing.T) {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() { o.want = 0 })
+		write(t, peer, "tail")
+		abort(peer)
+		until(t, l, "reset at the socket", func() bool { return o.c.has(sockErr) })
+		on(t, l, func() {
+			if o.story() != "" {
+				t.Errorf("got %q, want silence while a tail waits", o.story())
+			}
+			o.want = 100
+			o.c.Resume()
+		})
+		story(t, l, o, "data broken")
+	})
+}
+
+func TestBindHandsOverMidStream(t *testing.T) {
+	l := newLoop(t)
+	first, peer := adopted(t, l)
+	second := newOwner(first.c)
+	within := false
+	on(t, l, func() {
+		second.take = func(p []byte) int {
+			if within {
+				t.Error("got Data for the new owner within the old one's, want the next turn")
+			}
+			return len(p)
+		}
+		first.take = func(p []byte) int {
+			within = true
+			defer func() { within = false }()
+			first.c.Bind(second)
+			return 3
+		}
+	})
+	write(t, peer, "GETthe rest")
+	until(t, l, "data", func() bool { return second.got.Len() == 8 })
+	write(t, peer, " and more")
+	peer.CloseWrite()
+	story(t, l, second, "data end")
+	if first.got.String() != "GET" || second.got.String() != "the rest and more" || first.story() != "data" {
+		t.Errorf("got %q (%s) and %q, want \"GET\" and the rest", first.got.String(), first.story(), second.got.String())
+	}
+}
+
+func TestBindAfterAShortTakeWakesTheStream(t *testing.T) {
+	l := newLoop(t)
+	first, peer := adopted(t, l)
+	on(t, l, func() { first.take = func([]byte) int { return 0 } })
+	write(t, peer, "glued")
+	until(t, l, "data", func() bool { return first.datas == 1 })
+	second := newOwner(first.c)
+	on(t, l, func() { first.c.Bind(second) })
+	until(t, l, "data", func() bool { return second.got.String() == "glued" })
+}
+
+func TestFourRoundsPerTurn(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	var turn time.Time
+	rounds, most := 0, 0
+	on(t, l, func() {
+		o.want = 100
+		o.c.Bind(nil)
+		o.take = func(p []byte) int {
+			if l.Now() != turn {
+				turn, rounds = l.Now(), 0
+			}
+			rounds++
+			most = max(most, rounds)
+			return len(p)
+		}
+	})
+	write(t, peer, string(pattern(50000)))
+	until(t, l, "input", func() bool {
+		n, err := unix.IoctlGetInt(int(o.c.fd), unix.TIOCINQ)
+		return err == nil && n == 50000
+	})
+	on(t, l, func() { o.c.Bind(o) })
+	// No event comes any more: the loop must go on by itself.
+	until(t, l, "all of it", func() bool { return o.got.Len() == 50000 })
+	if most != maxRounds {
+		t.Errorf("got %d rounds in a turn, want %d", most, maxRounds)
+	}
+}
+
+func TestFinishDiscardsUntilTheFIN(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() {
+		o.c.Write([]byte("413"))
+		o.c.Finish(time.Hour)
+		o.c.Reset(ReasonInternal) // the socket is the loop's now
+	})
+	write(t, peer, string(pattern(300000)))
+	if got := readAll(t, peer); string(got) != "413" {
+		t.Errorf("got %q, want the answer and EOF", got)
+	}
+	write(t, peer, string(pattern(300000))) // still no RST
+	peer.CloseWrite()
+	empty(t, l)
+	on(t, l, func() {
+		if o.story() != "" {
+			t.Errorf("got %q, want no call after Finish", o.story())
+		}
+		if l.wheel.count != 0 {
+			t.Errorf("got %d timers, want the linger stopped", l.wheel.count)
+		}
+	})
+	readAll(t, peer)
+}
+
+func TestFinishLingerEndsInAReset(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() {
+		o.c.Write([]byte("413"))
+		o.c.Finish(20 * time.Millisecond)
+	})
+	if got := readAll(t, peer); string(got) != "413" {
+		t.Errorf("got %q, want the answer and EOF", got)
+	}
+	empty(t, l)
+	// EOF was read already, so the reset shows at a write.
+	deadline := time.Now().Add(patience)
+	for {
+		_, err := peer.Write([]byte("x"))
+		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("got %v, want ECONNRESET or EPIPE", err)
+		}
+	}
+}
+
+func TestFinishAfterThePeersFINClosesAtOnce(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	peer.CloseWrite()
+	story(t, l, o, "end")
+	on(t, l, func() {
+		o.c.Finish(time.Hour)
+		if l.entries != 0 {
+			t.Errorf("got %d sockets, want it closed", l.entries)
+		}
+	})
+	readAll(t, peer)
+}
+
+// No call comes after Reset or Finish, from wherever the owner makes them.
+func TestOwnerMayEndItFromWithinACallback(t *testing.T) {
+	ends := map[string]func(*Conn){
+		"reset":  func(c *Conn) { c.Reset(ReasonInternal) },
+		"finish": func(c *Conn) { c.Finish(0) },
+	}
+	for name, end := range ends {
+		t.Run(name+" in data", func(t *testing.T) {
+			l := newLoop(t)
+			o, peer := adopted(t, l)
+			on(t, l, func() {
+				o.want = 2
+				o.take = func(p []byte) int { end(o.c); return 1 }
+			})
+			write(t, peer, "0123")
+			peer.CloseWrite()
+			empty(t, l)
+			story(t, l, o, "data")
+		})
+		t.Run(name+" in end", func(t *testing.T) {
+			l := newLoop(t)
+			o, peer := adopted(t, l)
+			on(t, l, func() { o.onEnd = func() { end(o.c) } })
+			peer.CloseWrite()
+			empty(t, l)
+			story(t, l, o, "end")
+		})
+		t.Run(name+" in writable", func(t *testing.T) {
+			l := newLoop(t)
+			o, peer := adopted(t, l)
+			on(t, l, func() {
+				o.c.Write(make([]byte, 32<<20))
+				o.onWrite = func() { end(o.c) }
+			})
+			go io.Copy(io.Discard, peer)
+			until(t, l, "writable", func() bool { return o.story() != "" })
+			peer.Close()
+			empty(t, l)
+			story(t, l, o, "writable")
+		})
+		t.Run(name+" in broken", func(t *testing.T) {
+			l := newLoop(t)
+			o, peer := adopted(t, l)
+			on(t, l, func() { o.onBroken = func(*ResetError) { end(o.c) } })
+			abort(peer)
+			story(t, l, o, "broken")
+			empty(t, l)
+		})
+	}
+}
+
+func TestPooledRestIsGivenBack(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() { o.take = func([]byte) int { return 0 } })
+	write(t, peer, "rest")
+	until(t, l, "rest", func() bool { return o.c.pend != nil })
+	on(t, l, func() {
+		o.c.Reset(ReasonInternal)
+		if n := len(l.pool.free[0]); n != 1 {
+			t.Errorf("got %d buffers in the pool, want 1", n)
+		}
+	})
+}
+
+func TestNotSentLowatBoundsWhatAPeerAbsorbs(t *testing.T) {
+	l := newLoop(t)
+	ours, _ := pipe(t)
+	raw, err := ours.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = setOptions(int(fd), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	quiet := make(chan struct{})
+	on(t, l, func() {
+		c, err := l.AdoptTCP(ours)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		o := newOwner(c)
+		still := &Timer{Fire: func() { close(quiet) }}
+		o.onWrite = func() {
+			for c.Room() > 0 {
+				taken += c.Write(l.scratch)
+			}
+			l.After(200*time.Millisecond, still) // until nothing moves any more
+		}
+		c.Bind(o)
+		o.onWrite()
+	})
+	await(t, quiet, "a full socket")
+	on(t, l, func() {
+		if taken > 1<<20 {
+			t.Errorf("got %d KiB absorbed by a peer that never reads, want less than 1024", taken>>10)
+		}
+	})
+}
+
+// roundTrips returns a function that echoes one message over a loop.
+func roundTrips(t testing.TB, l *Loop, size int) func() {
+	ours, peer := pipe(t)
+	on(t, l, func() {
+		c, err := l.AdoptTCP(ours)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.Bind(&echoer{c: c})
+	})
+	peer.SetDeadline(time.Time{})
+	msg := make([]byte, size)
+	return func() {
+		if _, err := peer.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(peer, msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPlainEchoDoesNotAllocate(t *testing.T) {
+	trip := roundTrips(t, newLoop(t), 64)
+	if n := testing.AllocsPerRun(2000, trip); n != 0 {
+		t.Errorf("got %v allocations per message, want 0", n)
+	}
+}
+
+func BenchmarkPlainEcho(b *testing.B) {
+	trip := roundTrips(b, newLoop(b), 64)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		trip()
+	}
+}
+
+// BenchmarkPostHop is a goroutine that waits for the loop.
+func BenchmarkPostHop(b *testing.B) {
+	l := newLoop(b)
+	back := make(chan struct{})
+	f := func() { back <- struct{}{} }
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		l.Post(f)
+		<-back
+	}
 }

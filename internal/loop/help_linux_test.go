@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -247,16 +246,6 @@ func readAll(t testing.TB, r io.Reader) []byte {
 		t.Fatalf("got %v after %d octets, want EOF", err, len(p))
 	}
 	return p
-}
-
-// openFDs counts the descriptors of the process.
-func openFDs(t testing.TB) int {
-	t.Helper()
-	names, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(names)
 }
 
 var certificate = sync.OnceValues(func() (tls.Certificate, error) {
