@@ -214,13 +214,6 @@ func (o *ordinary) Head(status int, h http.Header, length int64, end bool) {
 	if o.given {
 		return
 	}
-	if status < 200 {
-		// RFC 9110 section 7.8: nobody asked for a change of protocol.
-		c.work = nil
-		o.given = true
-		c.reject(&wrong{502, codeUnwantedUpgrade, true})
-		return
-	}
 	o.headOut = true
 	c.endsHere()
 	head := c.req.method == "HEAD"
