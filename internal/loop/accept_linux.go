@@ -73,7 +73,9 @@ func (a *listener) event(uint32) {
 
 func (a *listener) turn() {
 	a.queued = false
-	a.run()
+	if !a.resume.Armed() {
+		a.run()
+	}
 }
 
 // run accepts until there is nothing more, but a bounded number per turn.

@@ -200,6 +200,9 @@ func (l *Loop) Stop() {
 
 // turn does one round of work.
 func (l *Loop) turn() {
+	// Who asks for a turn from here on gets it in the next round, so that nobody
+	// has two in one.
+	l.running, l.ready = l.ready, l.running[:0]
 	l.dispatch()
 	l.runReady()
 	l.wheel.advance(int64(l.now.Sub(l.base)) / tick)
@@ -211,7 +214,6 @@ func (l *Loop) turn() {
 
 // runReady gives those who asked for it in an earlier turn their turn.
 func (l *Loop) runReady() {
-	l.running, l.ready = l.ready, l.running[:0]
 	for i, e := range l.running {
 		l.running[i] = nil
 		e.turn()

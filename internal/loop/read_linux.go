@@ -22,7 +22,9 @@ func (c *Conn) event(ev uint32) {
 	if c.has(eof) && c.has(sockErr) {
 		c.lateError()
 	}
-	c.pull()
+	if !c.has(queued) { // else its turn comes
+		c.pull()
+	}
 }
 
 // turn is what the ready list calls.

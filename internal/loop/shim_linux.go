@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"io"
 	"net"
 	"time"
 
@@ -112,9 +111,6 @@ func (s *Shim) fill() error {
 	s.w += n
 	if n > 0 {
 		return nil
-	}
-	if err == io.EOF && (s.left > 0 || s.w > 0) {
-		return io.ErrUnexpectedEOF
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func (s *Shim) run() {
 		if want == 0 {
 			return
 		}
-		if len(s.out)-s.off > chokeAt {
+		if s.full() {
 			s.choked = true
 			return
 		}
@@ -121,13 +121,16 @@ func (s *Shim) plaintext(buf []byte) (n int, err error) {
 		var k int
 		k, err = s.read(buf[n:])
 		n += k
-		if err != nil || s.left > 0 || !s.whole() {
+		if err != nil || s.left > 0 || !s.whole() || s.full() {
 			break
 		}
 	}
 	s.more = n == len(buf)
 	return n, err
 }
+
+// full reports whether so much output waits that reading is to stop.
+func (s *Shim) full() bool { return len(s.out)-s.off > chokeAt }
 
 // read calls the codec. What that wrote, also when it failed (KeyUpdate replies,
 // alerts), goes out before any later Write.

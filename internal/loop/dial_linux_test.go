@@ -1,0 +1,551 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type dialled struct {
+	c   *Conn
+	err error
+}
+
+// dialOn dials on the loop; done must not come before Dial returns.
+func dialOn(t *testing.T, l *Loop, network string, addr netip.AddrPort, path string, o DialOptions, bind func(*Conn)) <-chan dialled {
+	t.Helper()
+	ch := make(chan dialled, 2)
+	on(t, l, func() {
+		returned := false
+		l.Dial(network, addr, path, o, func(c *Conn, err error) {
+			if !returned {
+				t.Error("got done within Dial, want it later")
+			}
+			if c != nil && bind != nil {
+				bind(c)
+			}
+			ch <- dialled{c, err}
+		})
+		returned = true
+	})
+	return ch
+}
+
+func intOption(t *testing.T, fd int32, level, name int) int {
+	t.Helper()
+	v, err := unix.GetsockoptInt(int(fd), level, name)
+	if err != nil {
+		t.Error(err)
+	}
+	return v
+}
+
+// wantOptions checks what every TCP socket of the gateway has.
+func wantOptions(t *testing.T, fd int32, keepAlive int) {
+	t.Helper()
+	for _, o := range []struct {
+		name              string
+		level, opt, value int
+	}{
+		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{"TCP_NOTSENT_LOWAT", unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, NotSentLowat},
+		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
+		{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
+	} {
+		if got := intOption(t, fd, o.level, o.opt); got != o.value {
+			t.Errorf("got %s %d, want %d", o.name, got, o.value)
+		}
+	}
+}
+
+func TestDialTCP(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(address, func(t *testing.T) {
+			l := newLoop(t)
+			ln, err := net.Listen("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			to := netip.MustParseAddrPort(ln.Addr().String())
+			var o *owner
+			d := await(t, dialOn(t, l, "tcp", to, "", DialOptions{Timeout: time.Minute, KeepAlive: 42 * time.Second}, func(c *Conn) {
+				o = newOwner(c)
+				c.Bind(o)
+				c.Write([]byte("ping"))
+				c.CloseWrite()
+			}), "a connection")
+			if d.err != nil {
+				t.Fatal(d.err)
+			}
+			peer, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			on(t, l, func() {
+				wantFlags(t, int(d.c.fd))
+				wantOptions(t, d.c.fd, 42)
+				if d.c.RemoteAddr() != to || d.c.LocalAddr().String() != peer.RemoteAddr().String() {
+					t.Errorf("got %v from %v, want %v from %v", d.c.RemoteAddr(), d.c.LocalAddr(), to, peer.RemoteAddr())
+				}
+				if l.wheel.count != 0 {
+					t.Errorf("got %d timers, want the timeout stopped", l.wheel.count)
+				}
+			})
+			if got := readAll(t, peer); string(got) != "ping" {
+				t.Errorf("got %q, want \"ping\"", got)
+			}
+			write(t, peer, "pong")
+			peer.Close()
+			story(t, l, o, "data end")
+			empty(t, l)
+		})
+	}
+}
+
+// The server speaks before the client is bound: the edge that says so has gone by
+// with the connect.
+func TestDialToAServerThatSpeaksFirst(t *testing.T) {
+	l := newLoop(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	d := await(t, dialOn(t, l, "tcp", netip.MustParseAddrPort(ln.Addr().String()), "", DialOptions{}, nil), "a connection")
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, peer, "hello")
+	peer.Close()
+	until(t, l, "input", func() bool { return d.c.has(readable) && d.c.has(hup) })
+	o := newOwner(d.c)
+	on(t, l, func() { d.c.Bind(o) })
+	story(t, l, o, "data end")
+	on(t, l, d.c.CloseWrite)
+	empty(t, l)
+}
+
+func TestDialRefused(t *testing.T) {
+	l := newLoop(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.MustParseAddrPort(ln.Addr().String())
+	ln.Close()
+	d := await(t, dialOn(t, l, "tcp", to, "", DialOptions{Timeout: time.Minute}, nil), "an error")
+	if want := "dial " + to.String() + ": connection refused"; d.err == nil || d.err.Error() != want || !errors.Is(d.err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, want %q", d.err, want)
+	}
+	empty(t, l)
+}
+
+func TestDialErrorsComeLater(t *testing.T) {
+	l := newLoop(t)
+	for _, c := range []struct {
+		network, path, want string
+		addr                netip.AddrPort
+	}{
+		{"udp", "x", `dial x: unknown network "udp"`, netip.AddrPort{}},
+		{"tcp", "", "no address", netip.AddrPort{}},
+		{"unix", "/nonexistent/socket", "dial /nonexistent/socket: no such file or directory", netip.AddrPort{}},
+		{"tcp", "", `zone "no-such-zone"`, netip.MustParseAddrPort("[fe80::1%no-such-zone]:1")},
+	} {
+		d := await(t, dialOn(t, l, c.network, c.addr, c.path, DialOptions{}, nil), "an error")
+		if d.c != nil || d.err == nil || !strings.Contains(d.err.Error(), c.want) {
+			t.Errorf("got %v, want %q", d.err, c.want)
+		}
+	}
+	empty(t, l)
+}
+
+// deaf returns the address of a listener whose backlog is full: a connect hangs.
+func deaf(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	to := localAddr(int32(fd))
+	for range 3 { // one is taken, the others hang with theirs
+		c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(c) })
+		sa, _, _ := sockaddr(to)
+		if err := unix.Connect(c, sa); err != nil && err != unix.EINPROGRESS {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
+
+func TestDialTimeout(t *testing.T) {
+	l := newLoop(t)
+	to := deaf(t)
+	d := await(t, dialOn(t, l, "tcp", to, "", DialOptions{Timeout: 30 * time.Millisecond}, nil), "a timeout")
+	if !errors.Is(d.err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want a timeout", d.err)
+	}
+	empty(t, l)
+}
+
+func TestDialCancel(t *testing.T) {
+	l := newLoop(t)
+	to := deaf(t)
+	on(t, l, func() {
+		no := func(*Conn, error) { t.Error("got done after cancel, want nothing") }
+		l.Dial("tcp", to, "", DialOptions{Timeout: time.Millisecond}, no)() // under way
+		refused := l.Dial("unix", netip.AddrPort{}, "/nonexistent", DialOptions{}, no)
+		refused() // its error was on the way
+		refused()
+		if l.entries != 0 {
+			t.Errorf("got %d sockets after cancel, want 0", l.entries)
+		}
+	})
+	fired := make(chan struct{})
+	on(t, l, func() { l.After(5*time.Millisecond, &Timer{Fire: func() { close(fired) }}) })
+	await(t, fired, "the time of the timeout to go by")
+}
+
+func TestCancelAfterDoneIsNothing(t *testing.T) {
+	l := newLoop(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	done := make(chan *Conn, 1)
+	var cancel func()
+	on(t, l, func() {
+		cancel = l.Dial("tcp", netip.MustParseAddrPort(ln.Addr().String()), "", DialOptions{}, func(c *Conn, err error) { done <- c })
+	})
+	c := await(t, done, "a connection")
+	on(t, l, func() {
+		cancel()
+		if c.has(dead) || l.entries != 1 {
+			t.Error("got the connection closed by a late cancel, want it open")
+		}
+		c.Reset(ReasonInternal)
+	})
+}
+
+func TestDialUnix(t *testing.T) {
+	l := newLoop(t)
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var o *owner
+	d := await(t, dialOn(t, l, "unix", netip.AddrPort{}, path, DialOptions{}, func(c *Conn) {
+		o = newOwner(c)
+		c.Bind(o)
+	}), "a connection")
+	if d.err != nil {
+		t.Fatal(d.err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pattern(1 << 20)
+	on(t, l, func() { o.pump(want) })
+	same(t, readAll(t, peer), want)
+	write(t, peer, "tail")
+	peer.Close()
+	until(t, l, "end", func() bool { return strings.HasSuffix(o.story(), "data end") })
+	if d.c.RemoteAddr().IsValid() || d.c.LocalAddr().IsValid() {
+		t.Errorf("got %v and %v, want no addresses", d.c.RemoteAddr(), d.c.LocalAddr())
+	}
+	empty(t, l)
+}
+
+func TestDialUnixWaitsForTheBacklog(t *testing.T) {
+	l := newLoop(t)
+	path := filepath.Join(t.TempDir(), "s")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	first := await(t, dialOn(t, l, "unix", netip.AddrPort{}, path, DialOptions{}, nil), "a connection")
+	if first.err != nil {
+		t.Fatal(first.err)
+	}
+	timeout := await(t, dialOn(t, l, "unix", netip.AddrPort{}, path, DialOptions{Timeout: 20 * time.Millisecond}, nil), "a timeout")
+	if !errors.Is(timeout.err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want a timeout", timeout.err)
+	}
+	waiting := dialOn(t, l, "unix", netip.AddrPort{}, path, DialOptions{Timeout: time.Minute}, nil)
+	turns(t, l, 3)
+	if len(waiting) != 0 {
+		t.Error("got an answer with a full backlog, want it to wait")
+	}
+	a, _, err := unix.Accept(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(a)
+	second := await(t, waiting, "a connection")
+	if second.err != nil {
+		t.Fatal(second.err)
+	}
+	on(t, l, func() { first.c.Reset(ReasonInternal); second.c.Reset(ReasonInternal) })
+}
+
+func TestStopEndsADial(t *testing.T) {
+	l := newLoop(t)
+	ch := dialOn(t, l, "tcp", deaf(t), "", DialOptions{}, nil)
+	l.Stop()
+	if d := await(t, ch, "an error"); !errors.Is(d.err, ErrStopped) {
+		t.Errorf("got %v, want ErrStopped", d.err)
+	}
+}
+
+func listen(t *testing.T, address string) *net.TCPListener {
+	t.Helper()
+	lc := ListenConfig(33 * time.Second)
+	ln, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln.(*net.TCPListener)
+}
+
+// acceptOn accepts on the loop into a channel.
+func acceptOn(t *testing.T, l *Loop, ln *net.TCPListener) (<-chan Accepted, <-chan error, func()) {
+	t.Helper()
+	got, paused := make(chan Accepted, 1000), make(chan error, 100)
+	var stop func()
+	on(t, l, func() {
+		var err error
+		stop, err = l.Accept(ln, func(a Accepted) { got <- a }, func(err error, d time.Duration) {
+			if d != acceptPause {
+				t.Errorf("got a pause of %v, want %v", d, acceptPause)
+			}
+			paused <- err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return got, paused, stop
+}
+
+func TestAcceptDualStackPlacesOnAnotherLoop(t *testing.T) {
+	l, other := newLoop(t), newLoop(t)
+	ln := listen(t, ":0")
+	port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
+	got, _, stop := acceptOn(t, l, ln)
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		to := netip.AddrPortFrom(netip.MustParseAddr(ip), port)
+		peer, err := net.Dial("tcp", to.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		a := await(t, got, "a connection")
+		if a.RemoteAddr().String() != peer.LocalAddr().String() {
+			t.Errorf("got remote %v, want %v", a.RemoteAddr(), peer.LocalAddr())
+		}
+		on(t, other, func() {
+			c, err := other.Adopt(a)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			wantFlags(t, int(c.fd))
+			wantOptions(t, c.fd, 33)
+			if c.LocalAddr() != to || c.Loop() != other {
+				t.Errorf("got local %v, want %v on the other loop", c.LocalAddr(), to)
+			}
+			c.Bind(&echoer{c: c})
+		})
+		want := pattern(100000)
+		go func() { peer.Write(want); peer.(*net.TCPConn).CloseWrite() }()
+		same(t, readAll(t, peer), want)
+	}
+	empty(t, other)
+	on(t, l, func() {
+		stop()
+		stop()
+		if l.entries != 0 {
+			t.Errorf("got %d descriptors, want the listener closed", l.entries)
+		}
+	})
+	if c, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()); err == nil {
+		c.Close()
+		t.Error("got a connection after stop, want it refused")
+	}
+}
+
+func TestListenConfigServesPackageNetToo(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	c, err := ln.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { wantOptions(t, int32(fd), 33) })
+}
+
+func TestAcceptIsBoundedPerTurnAndLosesNone(t *testing.T) {
+	l := newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	const n = 3*acceptBurst + 1
+	for range n { // all wait before the loop looks: one edge for all of them
+		peer, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+	}
+	var turn time.Time
+	inTurn, most, all := 0, 0, make(chan struct{})
+	total := 0
+	on(t, l, func() {
+		_, err := l.Accept(ln, func(a Accepted) {
+			if l.Now() != turn {
+				turn, inTurn = l.Now(), 0
+			}
+			inTurn++
+			most = max(most, inTurn)
+			if total++; total == n {
+				close(all)
+			}
+			a.Close()
+		}, nil)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	await(t, all, "all connections")
+	if most > acceptBurst {
+		t.Errorf("got %d accepted in a turn, want at most %d", most, acceptBurst)
+	}
+}
+
+func TestAcceptPausesWithoutDescriptors(t *testing.T) {
+	l := newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	address := ln.Addr().String()
+	got, paused, stop := acceptOn(t, l, ln)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	sa, _, err := sockaddr(netip.MustParseAddrPort(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 3, Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	restored := false
+	restore := func() {
+		if !restored {
+			restored = true
+			unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		}
+	}
+	defer restore()
+	if err := unix.Connect(fd, sa); err != nil {
+		t.Fatal(err)
+	}
+	err = await(t, paused, "a pause")
+	restore()
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("got %v, want EMFILE", err)
+	}
+	await(t, got, "the connection after the pause").Close()
+	on(t, l, stop)
+}
+
+func TestStopWhileAcceptIsPaused(t *testing.T) {
+	l := newLoop(t)
+	_, paused, stop := acceptOn(t, l, listen(t, "127.0.0.1:0"))
+	on(t, l, func() {
+		for _, s := range l.slots {
+			if a, ok := s.entry.(*listener); ok {
+				a.pause(unix.ENFILE)
+			}
+		}
+		stop()
+		if l.wheel.count != 0 || l.entries != 0 {
+			t.Errorf("got %d timers and %d entries, want none", l.wheel.count, l.entries)
+		}
+	})
+	await(t, paused, "the pause")
+}
+
+func TestAcceptedForAStoppedLoop(t *testing.T) {
+	l, other := newLoop(t), newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	got, _, stop := acceptOn(t, l, ln)
+	a := await(t, got, "a connection")
+	other.Stop()
+	adopted := make(chan error, 1)
+	if other.TryPost(func() { _, err := other.Adopt(a); adopted <- err }) {
+		if err := await(t, adopted, "an answer"); err == nil {
+			until(t, l, "end", func() bool { return other.state.Load() == stateStopped })
+		}
+	} else {
+		a.Close()
+	}
+	peer.SetDeadline(time.Now().Add(patience))
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want the connection closed", err)
+	}
+	on(t, l, stop)
+}
