@@ -1,6 +1,8 @@
 package h1
 
 import (
+	"io"
+	"log"
 	"time"
 
 	"wsgate/bridge"
@@ -212,3 +214,5 @@ func (k *sink) Data(p []byte) int {
 func (k *sink) End()                        { k.ends++ }
 func (k *sink) Broken(e *bridge.ResetError) { k.broken = e }
 func (k *sink) Writable()                   { k.wr++ }
+
+func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
