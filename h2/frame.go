@@ -24,8 +24,10 @@ func (c *conn) settings(h frameHead, p []byte) error {
 	if c.phase == phaseSettings {
 		c.phase = phaseOpen
 	}
-	// RFC 9113 section 6.5.3: one acknowledgement for each frame, at once.
+	// RFC 9113 section 6.5.3: one acknowledgement for each frame, at once and
+	// before anything that the new values allow.
 	c.frame(frameSettings, flagAck, 0, 0)
+	c.share()
 	return nil
 }
 
@@ -77,9 +79,6 @@ func (c *conn) setPeerWindow(v int32) error {
 		if delta > 0 {
 			c.opened(s)
 		}
-	}
-	if delta > 0 {
-		c.share()
 	}
 	return nil
 }

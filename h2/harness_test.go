@@ -419,6 +419,20 @@ func show(all []frame) string {
 	return strings.Join(s, ", ")
 }
 
+// await runs turns until a frame of that kind on that stream is on its way.
+func (p *peer) await(kind frameType, id uint32) {
+	p.loop.wait(func() bool {
+		for b := p.side.out; len(b) >= 9; {
+			h := parseHead(b)
+			if h.kind == kind && h.id == id {
+				return true
+			}
+			b = b[min(len(b), 9+int(h.length)):]
+		}
+		return false
+	})
+}
+
 // want compares the server's frames since the last call.
 func (p *peer) want(want ...string) {
 	p.t.Helper()

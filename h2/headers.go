@@ -203,13 +203,17 @@ func (c *conn) oldStream(id uint32) error {
 	switch c.closed.how(id) {
 	case closedByUs:
 		return c.calm(otherFrames) // RFC 9113 section 5.1: was under way
+	case closedByPeer:
+		return streamErr(id, errClosed, "HEADERS after RST_STREAM")
 	case closedUnknown:
 		if c.skipped {
 			return connErr(errProtocol, "stream ids go down") // RFC 9113 section 5.1.1
 		}
 		return c.calm(otherFrames)
 	}
-	return streamErr(id, errClosed, "HEADERS on a closed stream")
+	// RFC 9113 section 5.1 lets this be an error of the connection; after an
+	// orderly end nothing of it can have been under way.
+	return connErr(errClosed, "HEADERS on a closed stream")
 }
 
 // refuse says that nothing was processed (RFC 9113 section 8.7).

@@ -53,3 +53,17 @@ func TestRequestServes(t *testing.T) {
 	}
 	p.alive()
 }
+
+func TestWindowZeroThenOne(t *testing.T) {
+	p := newPeer(t, func(s *Server) {
+		s.Exchange = &exchange.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Write([]byte("hello"))
+		})}
+	})
+	p.settings(settingWindow, 0)
+	p.headers(1, true, getFields...)
+	p.await(frameHeaders, 1)
+	p.want("SETTINGS 0 ack", "HEADERS 1 200")
+	p.settings(settingWindow, 1)
+	p.want("SETTINGS 0 ack", `DATA 1 "h"`)
+}
