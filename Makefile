@@ -1,0 +1,43 @@
+# wsgate: targets for people and for CI. `make help` lists them.
+GO      ?= go
+TOOL    := $(GO) tool -modfile=internal/tools/go.mod
+FUZZ    ?= 60s
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## run the gateway with a backend inside: https://localhost:8443/
+	$(GO) run ./cmd/wsgate demo
+
+build: ## build bin/wsgate
+	$(GO) build -trimpath -o bin/wsgate ./cmd/wsgate
+
+test: test-go test-real ## all tests; WSGATE_REAL=0 leaves test-real out and says so
+	@if [ "$(WSGATE_REAL)" = 0 ]; then echo "make test: test-real was left out (WSGATE_REAL=0)"; else echo "make test: all tests ran"; fi
+
+test-go: ## unit, engine and end-to-end tests with -race, and h2spec: Go modules only
+	$(GO) test -race -count=1 $$($(GO) list ./... | grep -v internal/real)
+
+test-real: ## browsers and foreign clients and servers: installs what it needs
+	@if [ "$(WSGATE_REAL)" = 0 ]; then echo "test-real: left out"; else ./internal/real/install.sh && $(GO) test -count=1 -v ./internal/real; fi
+
+perf: ## side by side with nghttpx, under 3 minutes; exit 1 if a target is missed
+	@command -v nghttpx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nghttp2-proxy >/dev/null; } || { echo "make perf: nghttpx is missing and cannot be installed without root: apt-get install nghttp2-proxy"; exit 1; }
+	$(GO) build -trimpath -o bin/wsgate ./cmd/wsgate
+	$(GO) build -trimpath -o bin/perf ./internal/perf
+	bin/perf -wsgate bin/wsgate
+
+fuzz: ## every fuzz target for FUZZ=60s
+	FUZZ=$(FUZZ) GO="$(GO)" ./internal/fuzz.sh
+
+check: ## what CI asks of the code before the tests: format, vet, staticcheck, other systems
+	@out="$$($(TOOL) gofumpt -l .)"; if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: help demo build test test-go test-real perf fuzz check
