@@ -50,6 +50,9 @@ func (b *budget) spend(k bucket, sh *shard) bool {
 	return b.spent[k] <= rates[k].burst || b.refill(k, sh.now())
 }
 
+// earn gives n tokens back.
+func (b *budget) earn(k bucket, n int32) { b.spent[k] = max(0, b.spent[k]-n) }
+
 func (b *budget) refill(k bucket, now int64) bool {
 	ms := min((now-b.refilled)/int64(time.Millisecond), 1<<20)
 	if ms > 0 {

@@ -89,6 +89,7 @@ type conn struct {
 
 	budget    budget
 	wuCredit  int32 // WINDOW_UPDATE frames that our DATA explains
+	stray     int64 // octets of DATA that may be under way to streams we reset
 	settled   bool  // our SETTINGS was acknowledged
 	draining  bool
 	drainPing bool // a PING of ours stands between the two GOAWAY
@@ -161,6 +162,7 @@ func (c *conn) start() {
 // Want implements bridge.Far for the transport.
 func (c *conn) Want() int {
 	if c.ctlQueued() > outCtlMax {
+		c.stop()
 		return 0
 	}
 	return 64 << 10
@@ -181,11 +183,18 @@ func (c *conn) Data(p []byte) int {
 		return len(p)
 	}
 	c.watchPartial()
-	if n < len(p) && c.stuck == 0 {
-		c.stuck = c.lastRead
-		c.wake(c.stuck + int64(stuckTime))
+	if n < len(p) {
+		c.stop()
 	}
 	return n
+}
+
+// stop notes that nothing is read because control output is over its bound.
+func (c *conn) stop() {
+	if c.stuck == 0 {
+		c.stuck = c.sh.now()
+		c.wake(c.stuck + int64(stuckTime))
+	}
 }
 
 // watchPartial starts and stops the clock of incomplete frames.

@@ -178,11 +178,12 @@ func (c *conn) newStream(id uint32) error {
 	c.skipped = c.skipped || id != c.lastID+2 && !(c.lastID == 0 && id == 1)
 	c.lastID = id
 	c.sh.count.Streams.Add(1)
+	c.budget.earn(otherFrames, 4) // each stream may bring a few frames that cross its end
 	switch {
 	case id > c.goaway:
 		// RFC 9113 section 6.8: nothing of it was or will be processed.
 		c.refuse(id)
-		return nil
+		return c.calm(refusedStream)
 	case r.selfDep:
 		return streamErr(id, errProtocol, "stream depends on itself")
 	case int(c.slots) >= c.sh.lim.streams:
@@ -258,5 +259,3 @@ func (k *closedIDs) how(id uint32) closing {
 	}
 	return closedUnknown
 }
-
-func (k *closedIDs) knows(id uint32) bool { return k.how(id) != closedUnknown }

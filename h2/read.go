@@ -235,18 +235,28 @@ func (c *conn) dataStream(h frameHead) (*stream, error) {
 	case s == nil:
 		// RFC 9113 section 5.1: what was under way when we reset the stream
 		// is dropped. Else section 6.1.
-		if c.closed.how(h.id) == closedByUs || !c.closed.knows(h.id) {
-			return nil, c.calm(otherFrames)
+		if how := c.closed.how(h.id); how == closedByUs || how == closedUnknown {
+			return nil, c.strayData(h)
 		}
 		return nil, streamErr(h.id, errClosed, "DATA on a closed stream")
 	case s.has(isCut):
-		return nil, c.calm(otherFrames)
+		return nil, c.strayData(h)
 	case s.has(recvEnded):
 		return nil, streamErr(h.id, errClosed, "DATA after END_STREAM")
 	case int32(h.length) > s.recvLeft:
 		return nil, streamErr(h.id, errFlow, "DATA over the stream's window")
 	}
 	return s, nil
+}
+
+// strayData drops DATA that was under way when we reset its stream. What the
+// windows of those streams allowed is honest; beyond that there is a bound.
+func (c *conn) strayData(h frameHead) error {
+	if c.stray > 0 {
+		c.stray -= int64(max(h.length, 1))
+		return nil
+	}
+	return c.calm(otherFrames)
 }
 
 func (c *conn) readPadLen(n byte) error {
@@ -270,13 +280,20 @@ func (c *conn) readData(p []byte) (int, error) {
 	r := &c.in
 	n := int(min(uint32(len(p)), r.left))
 	r.left -= uint32(n)
+	var err error
 	if s := r.data; s != nil && !s.has(isCut) {
-		s.content(p[:n])
+		err = s.content(p[:n])
 	}
-	if r.left == 0 {
-		return n, c.dataOver()
+	if r.left > 0 {
+		return n, err
 	}
-	return n, nil
+	if err != nil {
+		r.data = nil // the stream is lost: nobody hears of its end
+	}
+	if end := c.dataOver(); end != nil {
+		err = end
+	}
+	return n, err
 }
 
 // dataOver ends a DATA frame: its padding is skipped, its END_STREAM obeyed.

@@ -55,18 +55,18 @@ func (c *conn) open(id uint32, end bool) *stream {
 		s.flags = recvEnded
 	}
 	c.streams[id] = s
-	c.slots++
+	if c.slots++; c.slots == 1 {
+		c.wake(c.lastRead + int64(c.sh.lim.alive))
+	}
 	return s
 }
 
 // content takes a piece of the request or of the tunnel.
-func (s *stream) content(p []byte) {
-	if len(p) == 0 {
-		return
-	}
+func (s *stream) content(p []byte) error {
 	switch {
+	case len(p) == 0:
 	case s.web != nil:
-		s.web.content(p)
+		return s.web.content(p)
 	case s.far == nil || s.q != nil || s.has(paused):
 		s.enqueue(p)
 	default:
@@ -80,6 +80,7 @@ func (s *stream) content(p []byte) {
 			s.enqueue(p[n:])
 		}
 	}
+	return nil
 }
 
 // credit gives n taken octets back to the client: after half a window, so that
@@ -191,6 +192,9 @@ func (c *conn) forget(s *stream, how closing) {
 	s.ungrow()
 	delete(c.streams, s.id)
 	c.remember(s.id, how)
+	if how == closedByUs && !s.has(recvEnded) {
+		c.stray = min(c.stray+int64(max(s.recvLeft, 0)), maxWindow)
+	}
 	if !s.has(held) {
 		c.release(s)
 	}
@@ -260,7 +264,7 @@ func (c *conn) streamFailed(e *StreamError) error {
 	c.rst(e.Stream, e.Code)
 	if s != nil {
 		c.lose(s, &bridge.ResetError{Reason: bridge.ReasonProtocol, Remote: true, Cause: e})
-	} else if e.Stream&1 == 1 && e.Stream <= c.lastID && !c.closed.knows(e.Stream) {
+	} else if e.Stream&1 == 1 && e.Stream <= c.lastID && c.closed.how(e.Stream) == closedUnknown {
 		c.remember(e.Stream, closedByUs)
 	}
 	return c.calm(madeReset)

@@ -143,23 +143,26 @@ func trailers(fields []headerField) (http.Header, string) {
 }
 
 // content hands a piece of the request's content to the handler.
-func (w *webStream) content(p []byte) {
+func (w *webStream) content(p []byte) error {
 	if w.left >= 0 {
-		if w.left -= int64(len(p)); w.left < 0 {
-			w.left = -2 // judged at the end of the frame
-			return
+		if int64(len(p)) > w.left {
+			return w.wrongLength()
 		}
-	} else if w.left == -2 {
-		return
+		w.left -= int64(len(p))
 	}
 	w.x.Data(p)
+	return nil
+}
+
+// wrongLength is RFC 9113 section 8.1.1.
+func (w *webStream) wrongLength() error {
+	return streamErr(w.s.id, errProtocol, "content is not as long as Content-Length says")
 }
 
 // remoteEnd is the end of the request's content.
 func (w *webStream) remoteEnd() error {
-	if w.left != 0 && w.left != -1 {
-		// RFC 9113 section 8.1.1.
-		return streamErr(w.s.id, errProtocol, "content is not as long as Content-Length says")
+	if w.left > 0 {
+		return w.wrongLength()
 	}
 	w.x.End(w.trailer)
 	w.s.settle()
