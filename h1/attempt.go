@@ -136,7 +136,10 @@ func (a *attempt) connected(c *loop.Conn, err error) {
 // connectFailed goes on to the next address of the name: nothing was written
 // yet (RFC 9110 section 9.2.2 allows no more for what may not be repeated).
 func (a *attempt) connectFailed(err error) {
-	a.stop = nil
+	if a.stop != nil {
+		a.stop()
+		a.stop = nil
+	}
 	switch {
 	case len(a.addrs) > 0:
 		a.dialNext()

@@ -19,7 +19,9 @@ func (a *attempt) dialTLS(l *loop.Loop, t target) {
 		address = t.addr.String()
 	}
 	go a.b.shake(ctx, t.network, address, func(shim *loop.Shim, c *tls.Conn, err error, code string) {
-		l.Post(func() { a.shaken(l, shim, c, err, code) })
+		if !l.TryPost(func() { a.shaken(l, shim, c, err, code) }) && c != nil {
+			shim.Close() // the loop has ended
+		}
 	})
 }
 

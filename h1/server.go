@@ -136,7 +136,11 @@ func (s *Server) Serve(l bridge.Loop, transport bridge.Side, client *bridge.Clie
 	if s.Counters != nil {
 		s.Counters.Connections.Add(1)
 	}
-	c.setClock(clockIdle, orDefault(s.IdleTimeout, defaultIdleTimeout))
+	idle := orDefault(s.IdleTimeout, defaultIdleTimeout)
+	if s.draining.Load() { // its request may be on the way, but not for long
+		idle = orDefault(s.HeaderTimeout, defaultHeaderTimeout)
+	}
+	c.setClock(clockIdle, idle)
 	transport.Bind(c)
 }
 
