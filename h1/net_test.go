@@ -467,3 +467,75 @@ func TestOrdinaryOverSockets(t *testing.T) {
 		t.Errorf("got %d connections, want 1", got)
 	}
 }
+
+// After every way to close, nothing of a tunnel is left on the loop: no
+// descriptor, no timer.
+func TestNothingIsLeft(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			http.NotFound(w, r)
+			return
+		}
+		gorillaEcho(w, r)
+	}))
+	defer s.Close()
+	mute, conns := silent(t)
+	for _, tc := range []struct {
+		name    string
+		backend string
+		play    func(g *gateway)
+	}{
+		{"orderly", s.Listener.Addr().String(), func(g *gateway) { gorillaTalk(t, "ws://"+g.addr+"/") }},
+		{"client reset", s.Listener.Addr().String(), func(g *gateway) {
+			c, _, err := websocket.DefaultDialer.Dial("ws://"+g.addr+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.NetConn().(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}},
+		{"refused", s.Listener.Addr().String(), func(g *gateway) {
+			if _, _, err := websocket.DefaultDialer.Dial("ws://"+g.addr+"/refuse", nil); err == nil {
+				t.Fatal("got a tunnel, want 404")
+			}
+		}},
+		{"left while dialling", mute, func(g *gateway) {
+			c := g.dial(t)
+			io.WriteString(c, crlf(up+"\n"))
+			defer (<-conns).Close()
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}},
+		{"server closed", mute, func(g *gateway) {
+			c := g.dial(t)
+			defer c.Close()
+			io.WriteString(c, crlf(up+"\n"))
+			defer (<-conns).Close()
+			g.server.Close()
+			if n, err := c.Read(make([]byte, 1)); err == nil {
+				t.Errorf("got %d octets, want the connection cut", n)
+			}
+		}},
+	} {
+		g := newGateway(t, &Backend{Address: tc.backend}, nil)
+		tc.play(g)
+		g.until(t, tc.name, func() bool {
+			st := g.loop.Stats()
+			return st.Entries == 1 && st.Timers == 0 && g.server.Connections() == 0 // the listener
+		})
+	}
+}
+
+// until waits for something that other ends bring about.
+func (g *gateway) until(t *testing.T, name string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: got %+v and %d connections left", name, g.loop.Stats(), g.server.Connections())
+		}
+		turn := make(chan bool)
+		g.loop.Post(func() { close(turn) })
+		<-turn
+	}
+}
