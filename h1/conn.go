@@ -9,7 +9,6 @@ import (
 )
 
 var (
-	errGone     = errors.New("client is gone")
 	errStopped  = errors.New("front is closed")
 	errCutShort = errors.New("request content is cut short")
 	errSlow     = errors.New("request content comes too slowly")

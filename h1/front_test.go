@@ -421,7 +421,7 @@ func TestRefuseWithStream(t *testing.T) {
 	f, st = begin(1 << 20)
 	f.t.cap = 100
 	big := make([]byte, 20<<10)
-	if got := st.far.Data(big); got != 100-0 && got >= len(big) {
+	if got := st.far.Data(big); got >= len(big) {
 		t.Errorf("full client: got %d octets taken, want fewer", got)
 	}
 	if got := st.far.Want(); got != 0 {
