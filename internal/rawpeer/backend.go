@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -239,6 +240,29 @@ func wantRST(where string, nc net.Conn, r io.Reader, patience time.Duration) err
 			return mismatch("RST at "+where, "%v", err)
 		}
 	}
+}
+
+// WantFINThenRST waits for an orderly end that a reset follows. The kernel
+// tells readers of the FIN only; the reset shows as the socket's error.
+func (c *BackendConn) WantFINThenRST() error {
+	if err := c.WantFIN(); err != nil {
+		return err
+	}
+	raw, err := tcpOf(c.c).SyscallConn()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(c.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		code := 0
+		err := raw.Control(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
+		if err != nil {
+			return err
+		}
+		if e := syscall.Errno(code); e == syscall.EPIPE || e == syscall.ECONNRESET {
+			return nil
+		}
+	}
+	return mismatch("FIN, then RST at the backend", "FIN alone")
 }
 
 // WantEnded waits for the end of the connection, FIN or RST.

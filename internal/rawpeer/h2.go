@@ -27,11 +27,13 @@ type H2 struct {
 
 	nc net.Conn
 
-	wmu  sync.Mutex
-	fr   *http2.Framer
-	enc  *hpack.Encoder
-	ebuf bytes.Buffer
-	next uint32
+	wmu     sync.Mutex
+	greeted bool                        // the preface is out; before it nothing may go
+	waiting []func(*http2.Framer) error // answers that wait for it
+	fr      *http2.Framer
+	enc     *hpack.Encoder
+	ebuf    bytes.Buffer
+	next    uint32
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and renewed at every event
@@ -107,7 +109,13 @@ func (c *H2) Preface(settings ...http2.Setting) error {
 		return err
 	}
 	c.note("->", "preface, SETTINGS %v", settings)
-	return c.fr.WriteSettings(settings...)
+	err := c.fr.WriteSettings(settings...)
+	c.greeted = true
+	for _, f := range c.waiting {
+		err = errors.Join(err, f(c.fr))
+	}
+	c.waiting = nil
+	return err
 }
 
 // Close drops the connection with a FIN.
@@ -183,9 +191,9 @@ func (c *H2) frame(f http2.Frame) {
 			s.End = s.End || f.StreamEnded()
 		})
 		if !c.NoCredit && n > 0 {
-			c.write(func(fr *http2.Framer) error { return fr.WriteWindowUpdate(0, n) })
+			c.answer(func(fr *http2.Framer) error { return fr.WriteWindowUpdate(0, n) })
 			if !f.StreamEnded() {
-				c.write(func(fr *http2.Framer) error { return fr.WriteWindowUpdate(f.StreamID, n) })
+				c.answer(func(fr *http2.Framer) error { return fr.WriteWindowUpdate(f.StreamID, n) })
 			}
 		}
 	case *http2.SettingsFrame:
@@ -201,7 +209,7 @@ func (c *H2) frame(f http2.Frame) {
 		if f.IsAck() {
 			c.event(func() { c.pings[f.Data] = true })
 		} else {
-			c.write(func(fr *http2.Framer) error { return fr.WritePing(true, f.Data) })
+			c.answer(func(fr *http2.Framer) error { return fr.WritePing(true, f.Data) })
 		}
 	case *http2.GoAwayFrame:
 		c.note("<-", "GOAWAY last=%d %v %q", f.LastStreamID, f.ErrCode, f.DebugData())
@@ -242,7 +250,7 @@ func (c *H2) settings(f *http2.SettingsFrame) {
 			return nil
 		})
 	})
-	c.write(func(fr *http2.Framer) error { return fr.WriteSettingsAck() })
+	c.answer(func(fr *http2.Framer) error { return fr.WriteSettingsAck() })
 }
 
 func (c *H2) initialWindow() int64 {
@@ -306,6 +314,17 @@ func (c *H2) write(f func(*http2.Framer) error) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	return f(c.fr)
+}
+
+// answer writes what the reader owes the server, after the preface.
+func (c *H2) answer(f func(*http2.Framer) error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if !c.greeted {
+		c.waiting = append(c.waiting, f)
+		return
+	}
+	_ = f(c.fr) // the reader sees a dead connection by itself
 }
 
 // Frame writes a frame of any type, flags and payload.
@@ -657,7 +676,6 @@ func (c *H2) WantClosed() error {
 // before it has then been read.
 func (c *H2) Ping() error {
 	c.wmu.Lock()
-	c.next += 0
 	var data [8]byte
 	copy(data[:], fmt.Sprintf("%08x", time.Now().UnixNano()&0xffffffff))
 	err := c.fr.WritePing(false, data)
