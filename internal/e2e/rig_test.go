@@ -6,6 +6,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/tls"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -213,3 +214,15 @@ func frame(first byte, masked bool, payload []byte) []byte {
 }
 
 func TestMain(m *testing.M) { os.Exit(m.Run()) }
+
+// listenUnix makes a backend on a unix socket.
+func listenUnix(t *testing.T, path string) *rawpeer.Backend {
+	t.Helper()
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	be := rawpeer.NewBackendOn(ln, nil)
+	t.Cleanup(be.Close)
+	return be
+}
