@@ -206,6 +206,7 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 
 func (p *opening) refuse(r *Refusal) {
 	p.over = true
+	r.explain()
 	p.info.Code, p.info.Cause = r.Code, r.Cause
 	if r.Foreign && p.info.Code == "" {
 		p.info.Code = "backend-answer"

@@ -2,7 +2,10 @@ package bridge
 
 import (
 	"crypto/tls"
+	"fmt"
+	"net/http"
 	"net/netip"
+	"strings"
 )
 
 // Client is the front connection that a handshake came on. It is shared by all
@@ -84,6 +87,16 @@ type Refusal struct {
 	// Foreign is true for a backend's own answer that is passed on.
 	Foreign bool
 	Cause   error // for the log
+}
+
+// explain gives a refusal of the gateway's own its one line of content: the
+// status and the reason code that is also in the log.
+func (r *Refusal) explain() {
+	if r.Foreign || r.Body != nil || r.Stream != nil {
+		return
+	}
+	r.Fields = append(r.Fields, Field{"Content-Type", "text/plain; charset=utf-8"}, Field{"Cache-Control", "no-store"})
+	r.Body = fmt.Appendf(nil, "%d %s: %s\n", r.Status, strings.ToLower(http.StatusText(r.Status)), r.Code)
 }
 
 func (r *Refusal) Error() string {
