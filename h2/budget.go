@@ -22,6 +22,9 @@ const (
 	buckets
 )
 
+// wuCreditMax bounds how many WINDOW_UPDATE our DATA and the client's streams explain.
+const wuCreditMax = 1 << 16
+
 // rates are how many at once and how many per second a connection may spend.
 // Honest loads stay far below; the tests name them.
 var rates = [buckets]struct{ burst, perSecond int32 }{

@@ -300,7 +300,14 @@ func (p *peer) headers(id uint32, end bool, fields ...string) {
 	if end {
 		fl |= flagEndStream
 	}
-	p.frame(frameHeaders, fl, id, p.block(fields...)...)
+	block := p.block(fields...)
+	var b []byte
+	kind := frameHeaders
+	for ; len(block) > maxFrame; block = block[maxFrame:] {
+		b = append(b, rawFrame(kind, fl&^flagEndHeaders, id, block[:maxFrame]...)...)
+		kind, fl = frameContinuation, flagEndHeaders
+	}
+	p.send(append(b, rawFrame(kind, fl, id, block...)...))
 }
 
 var connectFields = []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "http",

@@ -178,7 +178,10 @@ func (c *conn) newStream(id uint32) error {
 	c.skipped = c.skipped || id != c.lastID+2 && !(c.lastID == 0 && id == 1)
 	c.lastID = id
 	c.sh.count.Streams.Add(1)
-	c.budget.earn(otherFrames, 4) // each stream may bring a few frames that cross its end
+	c.idleSince = c.lastRead
+	// Each stream may bring a few frames at its start and across its end.
+	c.budget.earn(otherFrames, 4)
+	c.wuCredit = min(c.wuCredit+4, wuCreditMax)
 	switch {
 	case id > c.goaway:
 		// RFC 9113 section 6.8: nothing of it was or will be processed.

@@ -77,7 +77,7 @@ func (c *conn) sendPing(payload string) {
 // that is DATA of the same stream.
 func (c *conn) writeData(id uint32, p []byte) {
 	c.sendWin -= int32(len(p))
-	c.wuCredit = min(c.wuCredit+2+int32(len(p)>>8), 1<<20)
+	c.wuCredit = min(c.wuCredit+2+int32(len(p)>>8), wuCreditMax)
 	if n := c.tailRoom(id); n > 0 {
 		n = min(n, len(p))
 		c.reserve(n)

@@ -95,9 +95,11 @@ func (s *stream) credit(n int) {
 	}
 	give := s.taken
 	if s.has(limited) && s.q == nil {
-		give += s.grow()
+		if more := s.grow(); more > 0 {
+			give += more
+			s.flags &^= limited
+		}
 	}
-	s.flags &^= limited
 	s.taken = 0
 	s.recvLeft += give
 	s.c.sendWindowUpdate(s.id, give)
@@ -147,6 +149,7 @@ func (s *stream) giveEnd() {
 
 // deliver gives Far what waited for it.
 func (s *stream) deliver() {
+	taken := 0
 	for s.q != nil && s.far != nil && !s.has(isCut|paused) {
 		p := s.q.front()
 		n := s.far.Data(p)
@@ -156,7 +159,7 @@ func (s *stream) deliver() {
 		if n > 0 {
 			s.q.take(n, s.c.sh)
 			s.stallIn = 0
-			s.credit(n)
+			taken += n
 		}
 		if n < len(p) {
 			s.flags |= paused
@@ -165,6 +168,9 @@ func (s *stream) deliver() {
 		if s.q.empty() {
 			s.dropQueue()
 		}
+	}
+	if taken > 0 {
+		s.credit(taken)
 	}
 	s.giveEnd()
 	s.settle()
