@@ -132,9 +132,6 @@ func appendConnection(dst []byte, status int, end bool) []byte {
 func appendOwn(dst []byte, now time.Time, w *wrong, head bool) []byte {
 	dst = appendStatus(dst, w.status)
 	dst = appendDate(dst, now)
-	if w.status == 405 { // RFC 9110 section 15.5.6
-		dst = append(dst, "Allow: "+allowed+"\r\n"...)
-	}
 	dst = append(dst, "Content-Type: text/plain; charset=utf-8\r\n"...)
 	dst = appendFraming(dst, plan{frameLength, int64(len(w.code) + 1)})
 	dst = appendConnection(dst, w.status, w.close)
@@ -145,10 +142,6 @@ func appendOwn(dst []byte, now time.Time, w *wrong, head bool) []byte {
 	dst = append(dst, w.code...)
 	return append(dst, '\n')
 }
-
-// allowed is what the front says of itself; the handler may know better for
-// its own paths.
-const allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // appendSwitch writes the 101 that opens a tunnel (RFC 6455 section 4.2.2): no
 // Content-Length and no Transfer-Encoding (RFC 9110 section 8.6, RFC 9112

@@ -203,27 +203,11 @@ func (c *conn) request(head string) {
 	}
 	c.body = newBody(r.kind, r.length)
 	c.closing = r.close
-	switch {
-	case r.upgrade:
+	if r.upgrade {
 		c.startOffer()
-	case r.path == "*" || r.method == "OPTIONS" && r.all.Get("Max-Forwards") == "0":
-		c.answerOptions()
-	default:
+	} else {
 		c.startOrdinary()
 	}
-}
-
-// answerOptions answers an OPTIONS that goes no further: RFC 9110 section
-// 9.3.7 for "*", section 7.6.2 for Max-Forwards: 0.
-func (c *conn) answerOptions() {
-	c.endsHere()
-	b := c.output(256)
-	b = appendStatus(b, 204)
-	b = appendDate(b, c.l.Now())
-	b = append(b, "Allow: "+allowed+"\r\n"...)
-	b = appendConnection(b, 204, c.closing)
-	c.write(append(b, "\r\n"...))
-	c.answered()
 }
 
 // reject answers a request that nobody else sees.

@@ -83,7 +83,6 @@ type fakeSide struct {
 	reset    bool
 	finished bool
 	gaveEnd  bool
-	early    bool // Data was called while silent or after an end
 }
 
 func newFakeSide(l *fakeLoop) *fakeSide { return &fakeSide{l: l, cap: -1} }
@@ -187,7 +186,6 @@ func (s *fakeSide) output() string {
 
 // sink is a Far that records.
 type sink struct {
-	side   interface{ Resume() }
 	got    []byte
 	room   int // -1: everything
 	ends   int

@@ -22,7 +22,6 @@ type front struct {
 	client *bridge.Client
 	seen   chan string // what handlers saw of each request
 	offers []bridge.Offer
-	onDone func()
 }
 
 // newFront serves a connection. A handler reads the request's content and
@@ -140,11 +139,11 @@ func TestFrontTable(t *testing.T) {
 		{"48 fragment", "GET /a#b HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
 		{"48 utf-8", "GET /\u00e9 HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
 		{"48 slashes", "GET //b/c HTTP/1.1\nHost: a\n\n", "200", `GET a //b/c ""`, 0, false},
-		{"*", "OPTIONS * HTTP/1.1\nHost: a\n\n", "204", "", 0, false},
+		{"*", "OPTIONS * HTTP/1.1\nHost: a\n\n", "200", `OPTIONS a * ""`, 0, false},
 		{"* with GET", "GET * HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
-		{"200 OPTIONS", "OPTIONS /x HTTP/1.1\nHost: a\nMax-Forwards: 0\n\n", "204", "", 0, false},
+		{"200 OPTIONS", "OPTIONS /x HTTP/1.1\nHost: a\nMax-Forwards: 0\n\n", "200", `OPTIONS a /x ""`, 0, false},
 		{"200 OPTIONS 1", "OPTIONS /x HTTP/1.1\nHost: a\nMax-Forwards: 1\n\n", "200", `OPTIONS a /x ""`, 0, false},
-		{"200 TRACE", "TRACE / HTTP/1.1\nHost: a\n\n", "405", "", 0, false},
+		{"200 TRACE", "TRACE / HTTP/1.1\nHost: a\n\n", "200", `TRACE a / ""`, 0, false},
 		{"204 +5", "POST / HTTP/1.1\nHost: a\nContent-Length: +5\n\nhello", "400", "", 0, true},
 		{"204 5,5", "POST / HTTP/1.1\nHost: a\nContent-Length: 5, 5\n\nhello", "200", `POST a / "hello"`, 0, false},
 		{"204 5 and 6", "POST / HTTP/1.1\nHost: a\nContent-Length: 5\nContent-Length: 6\n\nhello", "400", "", 0, true},
@@ -344,10 +343,14 @@ func TestRefuse(t *testing.T) {
 		r    *bridge.Refusal
 		want string
 	}{
-		{"row 170", &bridge.Refusal{Status: 426, Code: "wrong-version", Fields: bridge.Fields{{Name: "Sec-WebSocket-Version", Value: "13"}}},
-			"HTTP/1.1 426 Upgrade Required\nSec-WebSocket-Version: 13\nContent-Type: text/plain; charset=utf-8\nContent-Length: 14\nUpgrade: websocket\nConnection: Upgrade\n\nwrong-version\n"},
-		{"row 172", &bridge.Refusal{Status: 200, Foreign: true, Body: []byte("hi"), Fields: bridge.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "X", Value: "y"}}},
-			"HTTP/1.1 200 OK\nX: y\nContent-Length: 2\n\nhi"},
+		{
+			"row 170", &bridge.Refusal{Status: 426, Code: "wrong-version", Fields: bridge.Fields{{Name: "Sec-WebSocket-Version", Value: "13"}}},
+			"HTTP/1.1 426 Upgrade Required\nSec-WebSocket-Version: 13\nContent-Type: text/plain; charset=utf-8\nContent-Length: 14\nUpgrade: websocket\nConnection: Upgrade\n\nwrong-version\n",
+		},
+		{
+			"row 172", &bridge.Refusal{Status: 200, Foreign: true, Body: []byte("hi"), Fields: bridge.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "X", Value: "y"}}},
+			"HTTP/1.1 200 OK\nX: y\nContent-Length: 2\n\nhi",
+		},
 		{"204", &bridge.Refusal{Status: 204, Foreign: true}, "HTTP/1.1 204 No Content\n\n"},
 		{"no content", &bridge.Refusal{Status: 401, Foreign: true}, "HTTP/1.1 401 Unauthorized\nContent-Length: 0\n\n"},
 	} {

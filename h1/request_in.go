@@ -24,7 +24,6 @@ const (
 	codeUnknownCoding  = "unknown-transfer-coding"
 	codeBadChunk       = "bad-chunk"
 	codeConnect        = "connect-not-supported"
-	codeTrace          = "trace-not-allowed"
 	codeUpgradeMethod  = "upgrade-needs-get"
 	codeUpgradeVersion = "upgrade-needs-http-1.1"
 	codeUpgradeContent = "upgrade-with-content"
@@ -108,14 +107,8 @@ func parseRequest(head string, rules *requestRules) (r request, w *wrong) {
 	}
 	// RFC 9110 section 10.1.1: ignored in HTTP/1.0.
 	r.expect = r.minor > 0 && r.all.HasToken("Expect", "100-continue")
-	if w := r.setUpgrade(rules); w != nil {
-		return r, w
-	}
-	if r.method == "TRACE" {
-		// RFC 9110 section 9.3.8: it would show what intermediaries add.
-		return r, r.wrong(405, codeTrace)
-	}
-	return r, nil
+	w = r.setUpgrade(rules)
+	return r, w
 }
 
 // wrong refuses a request whose framing is sound: with no content to come the

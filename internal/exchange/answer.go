@@ -120,7 +120,10 @@ func (a *answer) interim100() {
 
 // writeHead fixes the head; mu is held.
 func (a *answer) writeHead(status int) {
-	if status < 200 || status > 999 {
+	switch {
+	case status == http.StatusSwitchingProtocols: // RFC 9110 section 7.8: nobody asked for it
+		status = http.StatusBadGateway
+	case status < 200 || status > 999:
 		status = http.StatusInternalServerError // a handler's mistake, as net/http would panic on
 	}
 	a.status = status
@@ -286,11 +289,9 @@ func (a *answer) finish(ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ok && a.status == 0 {
-		if a.header["Content-Length"] == nil && a.method != http.MethodHead {
-			a.header["Content-Length"] = []string{"0"}
-		}
 		a.writeHead(http.StatusOK)
 	}
+	a.collectTrailers()
 	a.over = true
 	switch {
 	case !ok:
@@ -298,12 +299,13 @@ func (a *answer) finish(ok bool) {
 	case a.err == nil && !a.bare && a.length >= 0 && a.written < a.length:
 		a.err = errShort
 	}
-	// Not yet on the wire and all of it here: the length is known.
-	if h := a.head; h != nil && a.err == nil && a.length < 0 && !a.bare && a.names == nil {
+	// Not yet on the wire and all of it here: the length is known. With trailers
+	// it is not told, for HTTP/1.1 sends them behind chunks only (RFC 9112
+	// section 7.1.2).
+	if h := a.head; h != nil && a.err == nil && a.length < 0 && !a.bare && a.names == nil && a.trailer == nil {
 		h.length = a.written
 		h.header["Content-Length"] = []string{strconv.FormatInt(a.written, 10)}
 	}
-	a.collectTrailers()
 	a.posted = true
 	if a.timer != nil {
 		a.timer.Stop()

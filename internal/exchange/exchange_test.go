@@ -48,6 +48,7 @@ func (w *wire) Interim(s int, h http.Header) {
 	w.interim1 = h
 	w.log = append(w.log, fmt.Sprint("interim ", s))
 }
+
 func (w *wire) Head(s int, h http.Header, n int64, end bool) {
 	w.header = h
 	w.log = append(w.log, fmt.Sprint("head ", s, " ", n, " ", end))
@@ -318,6 +319,40 @@ func TestTrailers(t *testing.T) {
 	w.finish(t)
 	if w.trailer.Get("X-A") != "1" || w.trailer.Get("X-B") != "2" || w.header.Get("X-A") != "" {
 		t.Errorf("trailers: got %v, head %v", w.trailer, w.header)
+	}
+}
+
+// TestLateTrailers: trailers that were not announced go out, so no length is
+// told (row 190).
+func TestLateTrailers(t *testing.T) {
+	for _, body := range []string{"x", ""} {
+		_, w := start(t, "GET", false, func(w http.ResponseWriter, r *http.Request) {
+			if body != "" {
+				io.WriteString(w, body)
+			}
+			w.Header().Set(http.TrailerPrefix+"X-B", "2")
+		})
+		w.finish(t)
+		wantLog(t, w, "head 200 -1 false", "end")
+		if w.trailer.Get("X-B") != "2" || w.header["Content-Length"] != nil {
+			t.Errorf("content %q: got trailers %v, Content-Length %q; want X-B: 2 and none", body, w.trailer, w.header["Content-Length"])
+		}
+	}
+}
+
+// TestSwitch: a handler's 101 is nothing that a client asked for (row 88).
+func TestSwitch(t *testing.T) {
+	for status, want := range map[int]string{101: "head 502 0 true", 99: "head 500 0 true", 1000: "head 500 0 true"} {
+		_, w := start(t, "GET", false, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.WriteHeader(status)
+		})
+		w.finish(t)
+		wantLog(t, w, want)
+		if w.header["Upgrade"] != nil || w.header["Connection"] != nil {
+			t.Errorf("status %d: got fields %v, want none of an upgrade", status, w.header)
+		}
 	}
 }
 
