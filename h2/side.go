@@ -36,19 +36,16 @@ func (s *stream) avail() int {
 
 // Write implements bridge.Side.
 func (s *stream) Write(p []byte) int {
-	n := min(len(p), s.avail())
-	if n < len(p) {
-		if s.wait(); s.stallOut == 0 || n > 0 {
-			s.stallOut = s.c.watchStall()
-		}
-	} else {
+	n := max(min(len(p), s.avail()), 0)
+	if n > 0 {
+		s.sendWin -= int32(n)
+		s.c.writeData(s.id, p[:n])
+	}
+	if n == len(p) {
 		s.stallOut = 0
+	} else if s.wait(); s.has(wantsRoom) && (s.stallOut == 0 || n > 0) {
+		s.stallOut = s.c.watchStall()
 	}
-	if n <= 0 {
-		return 0
-	}
-	s.sendWin -= int32(n)
-	s.c.writeData(s.id, p[:n])
 	return n
 }
 
