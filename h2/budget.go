@@ -77,7 +77,7 @@ func (n *Counters) counterOf(k bucket) *atomic.Int64 {
 	case refusedStream:
 		return &n.RefusedFlood
 	case settingsFrame:
-		return &n.SettingsAck
+		return &n.SettingsFlood
 	case pingFrame:
 		return &n.PingFlood
 	case emptyData:

@@ -79,6 +79,7 @@ type conn struct {
 	outData   int  // DATA in out[sent:], about
 	tail      int  // where the last frame of out begins if it is DATA, else -1
 	blocked   bool // the transport took less than all
+	ended     bool // our direction of the transport is closed
 	asked     bool // TurnEnd is under way
 	listed    bool // on the shard's list
 	todoShare bool // waiting streams are to be told of room
@@ -236,7 +237,7 @@ func (c *conn) Writable() {
 	c.unblock()
 	c.flush()
 	if c.phase == phaseClosing {
-		if !c.blocked && c.closeAt == 0 {
+		if !c.blocked && !c.ended {
 			c.linger()
 		}
 		return
@@ -248,17 +249,8 @@ func (c *conn) Writable() {
 	c.share()
 }
 
-// fail ends the connection or one stream, as err says.
-func (c *conn) fail(err error) {
-	if e, ok := err.(*StreamError); ok {
-		if err = c.streamFailed(e); err == nil {
-			return
-		}
-	}
-	e, ok := err.(*ConnectionError)
-	if !ok {
-		e = &ConnectionError{errInternal, err.Error()}
-	}
+// fail ends the connection for a fault of the client.
+func (c *conn) fail(e *ConnectionError) {
 	c.closeWith(e.Code, &bridge.ResetError{Reason: bridge.ReasonProtocol, Remote: true, Cause: e})
 }
 
@@ -272,20 +264,24 @@ func (c *conn) closeWith(code ErrCode, why *bridge.ResetError) {
 	c.sendGoaway(min(c.lastID, c.goaway), code)
 	c.phase = phaseClosing
 	c.in.drop(c.sh)
+	c.lastWords()
+}
+
+// lastWords sends what there is and ends our direction. The peer has closeTime
+// to take it and to end its own.
+func (c *conn) lastWords() {
+	c.closeAt = c.sh.now() + int64(closeTime)
+	c.wake(c.closeAt)
 	c.flush()
 	if !c.blocked {
 		c.linger()
-		return
 	}
-	c.wake(c.sh.now() + int64(closeTime))
-	c.closeAt = c.sh.now() + int64(closeTime)
 }
 
-// linger ends our direction; the peer has closeTime to end its own.
 func (c *conn) linger() {
+	c.ended = true
 	c.t.CloseWrite()
 	c.closeAt = c.sh.now() + int64(closeTime)
-	c.wake(c.closeAt)
 }
 
 // shut is Server.Close on the loop.

@@ -18,17 +18,17 @@ type Counters struct {
 	WindowGrowth atomic.Int64 // times a stream's window grew
 
 	// Each of these ended a connection with GOAWAY ENHANCE_YOUR_CALM.
-	RapidReset   atomic.Int64
-	MadeReset    atomic.Int64
-	RefusedFlood atomic.Int64
-	Continuation atomic.Int64
-	HeaderBomb   atomic.Int64
-	SettingsAck  atomic.Int64
-	PingFlood    atomic.Int64
-	EmptyData    atomic.Int64
-	WindowUpdate atomic.Int64
-	OtherFrames  atomic.Int64
-	NeverReads   atomic.Int64 // control output over its bound
+	RapidReset    atomic.Int64
+	MadeReset     atomic.Int64
+	RefusedFlood  atomic.Int64
+	Continuation  atomic.Int64
+	HeaderBomb    atomic.Int64
+	SettingsFlood atomic.Int64
+	PingFlood     atomic.Int64
+	EmptyData     atomic.Int64
+	WindowUpdate  atomic.Int64
+	OtherFrames   atomic.Int64
+	NeverReads    atomic.Int64 // control output over its bound
 
 	// Each of these ended a connection or, StallTimeout, a tunnel.
 	PrefaceTimeout atomic.Int64

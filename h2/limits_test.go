@@ -81,7 +81,7 @@ func TestFloods(t *testing.T) {
 		{"streams over the limit", 10000, func(p *peer) { p.c.sh.lim.streams = 0 }, func(p *peer, id uint32) {
 			p.headers(id, false, connectFields...)
 		}, func(c *Counters) int64 { return c.RefusedFlood.Load() }},
-		{"SETTINGS", 1000, nil, func(p *peer, id uint32) { p.settings() }, func(c *Counters) int64 { return c.SettingsAck.Load() }},
+		{"SETTINGS", 1000, nil, func(p *peer, id uint32) { p.settings() }, func(c *Counters) int64 { return c.SettingsFlood.Load() }},
 		{"PING", 1000, nil, func(p *peer, id uint32) { p.frame(framePing, 0, 0, make([]byte, 8)...) }, func(c *Counters) int64 { return c.PingFlood.Load() }},
 		{"empty DATA", 1000, func(p *peer) { p.tunnel(1, newRecorder()) }, func(p *peer, id uint32) { p.data(1, false, "") },
 			func(c *Counters) int64 { return c.EmptyData.Load() }},

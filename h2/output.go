@@ -96,9 +96,6 @@ func (c *conn) writeData(id uint32, p []byte) {
 	}
 	if len(c.out)-c.sent >= flushSize && !c.blocked {
 		c.flush()
-		if c.waiting.n > 0 {
-			c.shareLater()
-		}
 	}
 }
 
@@ -155,11 +152,7 @@ func (c *conn) writeHeaders(id uint32, block []byte, end bool) {
 // Flush implements bridge.Flusher: the end of a turn.
 func (c *conn) Flush() {
 	c.asked = false
-	full := c.room() <= 0
 	c.flush()
-	if full && c.waiting.n > 0 && c.room() > 0 {
-		c.shareLater()
-	}
 }
 
 // unblock says that the transport takes again.

@@ -68,7 +68,7 @@ func (r *reader) drop(sh *shard) {
 
 // feed reads p as far as the bound on control output allows and returns how
 // much that was.
-func (c *conn) feed(p []byte) (int, error) {
+func (c *conn) feed(p []byte) (int, *ConnectionError) {
 	all := len(p)
 	for len(p) > 0 {
 		if c.phase >= phaseClosing {
@@ -96,13 +96,11 @@ func (c *conn) feed(p []byte) (int, error) {
 			n, err = c.readFrame(p)
 		}
 		p = p[n:]
-		if err != nil {
-			if e, ok := err.(*StreamError); ok {
-				err = c.streamFailed(e)
-			}
-			if err != nil {
-				return all, err
-			}
+		if e, ok := err.(*StreamError); ok {
+			err = c.streamFailed(e)
+		}
+		if e, ok := err.(*ConnectionError); ok {
+			return all, e
 		}
 	}
 	return all, nil

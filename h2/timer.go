@@ -168,12 +168,6 @@ func (c *conn) drainFinal() {
 func (c *conn) endIfDrained() {
 	if c.draining && !c.drainPing && c.slots == 0 && c.phase < phaseClosing {
 		c.phase = phaseClosing
-		c.flush()
-		if !c.blocked {
-			c.linger()
-		} else {
-			c.closeAt = c.sh.now() + int64(closeTime)
-			c.wake(c.closeAt)
-		}
+		c.lastWords()
 	}
 }
