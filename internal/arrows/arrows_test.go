@@ -1,0 +1,194 @@
+// Package arrows checks which room of the house may import which.
+package arrows
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	frames = "golang.org/x/net/http2" // constants and Framer
+	hpack  = "golang.org/x/net/http2/hpack"
+)
+
+// allowed are the rooms and what each may import beside the standard library.
+// What only tests import is free.
+var allowed = map[string][]string{
+	"wsgate/wskey":  {},
+	"wsgate/bridge": {"wsgate/internal/loop"},
+	"wsgate/h1": {
+		"wsgate/bridge", "wsgate/wskey", "wsgate/internal/loop", "wsgate/internal/exchange", "wsgate/internal/field",
+	},
+	"wsgate/h2": {
+		"wsgate/bridge", "wsgate/internal/loop", "wsgate/internal/exchange", "wsgate/internal/field", frames, hpack,
+	},
+	"wsgate/internal/loop":      {"golang.org/x/sys/unix"},
+	"wsgate/internal/field":     {},
+	"wsgate/internal/exchange":  {"wsgate/bridge", "wsgate/internal/field"},
+	"wsgate/internal/forwarded": {"wsgate/bridge"},
+	"wsgate/internal/reverse":   {"wsgate/internal/forwarded"},
+	"wsgate/internal/accesslog": {"wsgate/bridge"},
+	"wsgate/internal/gateway": {
+		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/internal/accesslog", "wsgate/internal/exchange",
+		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse",
+	},
+	"wsgate/internal/demo": {"github.com/gorilla/websocket"},
+	"wsgate/cmd/wsgate": {
+		"wsgate/internal/gateway", "wsgate/internal/demo", "github.com/spf13/cobra", "github.com/spf13/pflag",
+	},
+	// An oracle shares no bug with the accused: neither knows a room of the gateway.
+	"wsgate/internal/rawpeer": {frames, hpack},
+	"wsgate/internal/load":    {"wsgate/internal/rawpeer", frames, hpack},
+	"wsgate/internal/perf":    {"wsgate/internal/load", "wsgate/internal/gateway"},
+	"wsgate/internal/e2e":     {},
+	"wsgate/internal/real":    {},
+	"wsgate/internal/arrows":  {},
+}
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	DepOnly    bool
+}
+
+// packages lists all packages of the module for a system.
+func packages(t *testing.T, system string) (all []listed) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// outside reports whether a path is none of the standard library.
+func outside(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return first == "wsgate" || strings.Contains(first, ".")
+}
+
+// TestArrows: every arrow between rooms is in the table, and every room.
+func TestArrows(t *testing.T) {
+	for _, system := range []string{"linux", "darwin"} {
+		seen := make(map[string]bool)
+		for _, p := range packages(t, system) {
+			seen[p.ImportPath] = true
+			may, ok := allowed[p.ImportPath]
+			if !ok {
+				t.Errorf("%s: got a new room %s, want it in the table", system, p.ImportPath)
+			}
+			for _, to := range p.Imports {
+				if outside(to) && !slices.Contains(may, to) {
+					t.Errorf("%s: got a new arrow %s -> %s, want one of %q", system, p.ImportPath, to, may)
+				}
+			}
+		}
+		for room := range allowed {
+			if !seen[room] {
+				t.Errorf("%s: got no room %s, want none in the table that is not there", system, room)
+			}
+		}
+	}
+}
+
+// TestNoSecondHTTP2: the HTTP/2 of net/http and x/net stays off.
+func TestNoSecondHTTP2(t *testing.T) {
+	forbidden := map[string][]string{
+		frames: {"Server", "ServeConnOpts", "Transport", "ClientConn", "ConfigureServer", "ConfigureTransport", "ConfigureTransports"},
+	}
+	switches := []string{"SetHTTP2", "SetUnencryptedHTTP2", "ForceAttemptHTTP2"}
+	files := 0
+	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if d != nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		files++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		names := make(map[string]string) // of imports in this file
+		for _, i := range file.Imports {
+			p := strings.Trim(i.Path.Value, `"`)
+			name := p[strings.LastIndexByte(p, '/')+1:]
+			if i.Name != nil {
+				name = i.Name.Name
+			}
+			names[name] = p
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.Ident:
+				if slices.Contains(switches, n.Name) {
+					t.Errorf("%s: got %s, want net/http's HTTP/2 off", path, n.Name)
+				}
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && slices.Contains(forbidden[names[x.Name]], n.Sel.Name) {
+					t.Errorf("%s: got http2.%s, want frames and constants alone", path, n.Sel.Name)
+				}
+			case *ast.CompositeLit:
+				wantProtocols(t, path, names, n)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 50 {
+		t.Errorf("files: got %d, want all of the module", files)
+	}
+}
+
+// wantProtocols: an http.Transport, and an http.Server with a handler, say
+// which protocols they speak.
+func wantProtocols(t *testing.T, path string, names map[string]string, lit *ast.CompositeLit) {
+	t.Helper()
+	sel, ok := lit.Type.(*ast.SelectorExpr)
+	if !ok {
+		return
+	}
+	x, ok := sel.X.(*ast.Ident)
+	if !ok || names[x.Name] != "net/http" || sel.Sel.Name != "Transport" && sel.Sel.Name != "Server" {
+		return
+	}
+	var keys []string
+	for _, e := range lit.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			keys = append(keys, kv.Key.(*ast.Ident).Name)
+		}
+	}
+	if (sel.Sel.Name == "Transport" || slices.Contains(keys, "Handler")) && !slices.Contains(keys, "Protocols") {
+		t.Errorf("%s: got an http.%s without Protocols, want HTTP/1 alone", path, sel.Sel.Name)
+	}
+}
