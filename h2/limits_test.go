@@ -228,8 +228,13 @@ func TestHonestLoads(t *testing.T) {
 
 // TestStreamLimits is rows 123 and 124.
 func TestStreamLimits(t *testing.T) {
+	release := make(chan bool)
 	p := newPeer(t, func(s *Server) {
-		serveFunc(func(w http.ResponseWriter, r *http.Request) {})(s)
+		serveFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "POST" {
+				<-release
+			}
+		})(s)
 		s.MaxStreams, s.MaxTunnels = 4, 2
 	})
 	p.connectWS(1)
@@ -250,6 +255,7 @@ func TestStreamLimits(t *testing.T) {
 	}
 	p.headers(13, true, getFields...)
 	p.want("RST_STREAM 13 REFUSED_STREAM")
+	close(release)
 	if c := p.srv.Counters; c.StreamLimit.Load() != 1 || c.TunnelLimit.Load() != 1 {
 		t.Errorf("got %d and %d counted, want 1 and 1", c.StreamLimit.Load(), c.TunnelLimit.Load())
 	}

@@ -69,8 +69,16 @@ func (s *stream) CloseWrite() {
 	s.settle()
 }
 
-// Reset implements bridge.Side: RST_STREAM CANCEL (RFC 8441 section 5).
-func (s *stream) Reset(bridge.Reason) { s.abort(errCancel) }
+// Reset implements bridge.Side: RST_STREAM CANCEL (RFC 8441 section 5), but
+// NO_ERROR behind our own END_STREAM when nothing is left to say (RFC 9113
+// section 8.1).
+func (s *stream) Reset(r bridge.Reason) {
+	if r == bridge.ReasonComplete && s.has(sentEnded) {
+		s.abort(errNone)
+		return
+	}
+	s.abort(errCancel)
+}
 
 // abort resets the stream by our own will. Nothing is told to its owner.
 func (s *stream) abort(code ErrCode) {
