@@ -33,6 +33,7 @@ const (
 	ReasonShutdown  = loop.ReasonShutdown
 	ReasonLimit     = loop.ReasonLimit
 	ReasonInternal  = loop.ReasonInternal
+	ReasonComplete  = loop.ReasonComplete
 )
 
 // Timer fires once on the loop it was given to by Loop.After.

@@ -70,8 +70,8 @@ func (t *tunnel) check() {
 		return
 	case t.deadline != 0 && now >= t.deadline:
 		t.cut("drain", ReasonShutdown)
-	case t.linger != 0 && now >= t.linger && b.Linger >= 0:
-		t.cut("linger-timeout", ReasonTimeout)
+	case t.linger != 0 && now >= t.linger:
+		t.lingered()
 	case t.stalled(&t.up, now) || t.stalled(&t.down, now):
 		t.cut("stall-timeout", ReasonTimeout)
 	case t.closing != 0:

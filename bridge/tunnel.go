@@ -109,6 +109,9 @@ func (f *flow) pass(p []byte) int {
 		f.bytes += uint64(n)
 		f.messages += uint64(f.watch.feed(p[:n]))
 		f.heard()
+		if f.t.linger != 0 && f.watch.closed() {
+			f.t.settle()
+		}
 	}
 	if f.stuck = n < len(p); f.stuck {
 		f.block()
@@ -215,6 +218,11 @@ func (f *flow) Writable() {
 	o.src.Resume()
 }
 
+// partLinger is the linger time once both Close frames have passed: then
+// nothing is left to say, and some clients wait for the gateway to end the
+// stream before they tell their program of the close.
+const partLinger = time.Second
+
 // settle ends the tunnel when both directions have ended, and starts the
 // linger time when one has.
 func (t *tunnel) settle() {
@@ -222,15 +230,41 @@ func (t *tunnel) settle() {
 		return
 	}
 	up, down := t.up.ended && t.up.closed, t.down.ended && t.down.closed
-	switch {
-	case up && down:
+	if up && down {
 		t.finish()
-	case (t.up.ended || t.down.ended) && t.linger == 0:
-		t.linger = t.shard.now() + int64(orDefault(t.bridge.Linger, defaultLinger))
-		if t.bridge.Linger >= 0 {
-			t.armBy(t.linger)
-		}
+		return
 	}
+	if !t.up.ended && !t.down.ended {
+		return
+	}
+	now := t.shard.now()
+	if d := t.bridge.Linger; d >= 0 && t.linger == 0 {
+		t.linger = now + int64(orDefault(d, defaultLinger))
+		t.armBy(t.linger)
+	}
+	if t.parted() && (t.linger == 0 || t.linger > now+int64(partLinger)) {
+		t.linger = now + int64(partLinger)
+		t.armBy(t.linger)
+	}
+}
+
+// parted reports whether the closing handshake is complete (RFC 6455 section
+// 7.1.4) and our ends are out.
+func (t *tunnel) parted() bool {
+	return t.up.watch.closed() && t.down.watch.closed() && (t.up.closed || t.down.closed)
+}
+
+// lingered is the end of the linger time.
+func (t *tunnel) lingered() {
+	if !t.parted() {
+		t.cut("linger-timeout", ReasonTimeout)
+		return
+	}
+	t.up.closeDst()
+	t.down.closeDst()
+	t.up.src.Reset(ReasonComplete)
+	t.up.dst.Reset(ReasonComplete)
+	t.finish()
 }
 
 // blame notes, once, who ended the tunnel and how.

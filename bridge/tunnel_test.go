@@ -253,7 +253,34 @@ func TestAnswersWithoutEnd(t *testing.T) {
 		t.Fatalf("ends: got %d and %d, want 1 and 1", r.client.ends, r.backend.ends)
 	}
 	r.loop.advance(2*closeWait + time.Second)
-	r.want("gateway", "idle-timeout", true)
+	r.want("gateway", "idle-timeout", false)
+}
+
+// TestPartedLingersShortly: when both Close frames have passed and one side has
+// ended, the other is not waited for long: undici ends its half only when the
+// gateway ends the stream.
+func TestPartedLingersShortly(t *testing.T) {
+	for _, backendEndsFirst := range []bool{false, true} {
+		r := newRig(t, &Bridge{}).open()
+		if backendEndsFirst {
+			r.backend.send(frame(0x88, false, []byte{0x03, 0xe8}))
+			r.backend.end()
+			r.client.send(frame(0x88, true, []byte{0x03, 0xe8}))
+		} else {
+			r.client.send(frame(0x88, true, []byte{0x03, 0xe8}))
+			r.backend.send(frame(0x88, false, []byte{0x03, 0xe8}))
+			r.backend.end()
+		}
+		r.loop.advance(partLinger - time.Millisecond)
+		if len(r.done) != 0 {
+			t.Fatal("ended before its time")
+		}
+		r.loop.advance(time.Millisecond)
+		r.want("backend", "closed", false)
+		if len(r.client.resets) != 1 || r.client.resets[0] != ReasonComplete || r.client.ends != 1 || r.backend.ends != 1 {
+			t.Errorf("client: got resets %v, ends %d and %d; want [complete], 1 and 1", r.client.resets, r.client.ends, r.backend.ends)
+		}
+	}
 }
 
 // TestCloseWaitsForBoundary: a Close never goes into a frame, and may go between fragments.

@@ -187,9 +187,14 @@ func (c *Conn) sendFIN() {
 }
 
 // Reset cuts both directions with an RST. After both have ended in order, after
-// Finish and after Broken it does nothing. The reason is for the caller's logs.
-func (c *Conn) Reset(Reason) {
+// Finish and after Broken it does nothing. ReasonComplete is Finish: an RST could
+// overtake what was written last. Otherwise the reason is for the caller's logs.
+func (c *Conn) Reset(r Reason) {
 	if c.has(dead | detached) {
+		return
+	}
+	if r == ReasonComplete {
+		c.Finish(completeLinger)
 		return
 	}
 	c.cut()

@@ -17,6 +17,9 @@ const (
 	acceptBurst = 32       // accepts per listener and turn
 	acceptPause = 100 * time.Millisecond
 
+	// completeLinger is how long Reset(ReasonComplete) waits for the peer's FIN.
+	completeLinger = 5 * time.Second
+
 	// alertLinger is how long a TLS connection that failed waits for the peer
 	// to take the alert.
 	alertLinger = time.Second

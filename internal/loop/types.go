@@ -47,9 +47,10 @@ const (
 	ReasonShutdown         // drain or stop of the gateway
 	ReasonLimit            // one of the gateway's bounds
 	ReasonInternal         // a fault of the gateway
+	ReasonComplete         // nothing is left to say; what was written still arrives
 )
 
-var reasonNames = [...]string{"unknown", "reset", "gone", "truncated", "protocol", "far-side", "timeout", "shutdown", "limit", "internal"}
+var reasonNames = [...]string{"unknown", "reset", "gone", "truncated", "protocol", "far-side", "timeout", "shutdown", "limit", "internal", "complete"}
 
 // String returns the word that logs use.
 func (r Reason) String() string {
