@@ -95,7 +95,8 @@ func (a *answer) WriteHeader(status int) {
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		if status == http.StatusContinue {
-			if a.sent100 {
+			// RFC 9110 section 15.2.1: only to who expects it, once.
+			if a.sent100 || a.x.body == nil || !a.x.body.expect {
 				return
 			}
 			a.sent100 = true

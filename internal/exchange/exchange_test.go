@@ -271,6 +271,19 @@ func TestExpect(t *testing.T) {
 	wantLog(t, w, "interim 100", "head 200 0 true")
 }
 
+// TestUnexpected100 goes nowhere (row 189).
+func TestUnexpected100(t *testing.T) {
+	for _, hasBody := range []bool{false, true} {
+		x, w := start(t, "POST", hasBody, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(100)
+			io.Copy(io.Discard, r.Body)
+		})
+		x.End(nil)
+		w.finish(t)
+		wantLog(t, w, "head 200 0 true")
+	}
+}
+
 // TestGone: the client's reset breaks both pipes and cancels the context.
 func TestGone(t *testing.T) {
 	cause := errors.New("reset by the client")

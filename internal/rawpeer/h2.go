@@ -601,6 +601,26 @@ func (c *H2) WantReset(id uint32, codes ...http2.ErrCode) error {
 	return mismatch(want, "RST_STREAM %v", s.Code)
 }
 
+// WantHeads waits until a stream has n header sections, or is over.
+func (c *H2) WantHeads(id uint32, n int) (H2Stream, error) {
+	var s H2Stream
+	err := c.await(fmt.Sprintf("%d header sections on stream %d", n, id), func() bool {
+		s = *c.stream(id)
+		return len(s.Heads) >= n || s.End || s.Reset
+	})
+	return s, err
+}
+
+// WantOver waits until a stream is over, one way or the other.
+func (c *H2) WantOver(id uint32) (H2Stream, error) {
+	var s H2Stream
+	err := c.await(fmt.Sprintf("the end of stream %d", id), func() bool {
+		s = *c.stream(id)
+		return s.End || s.Reset
+	})
+	return s, err
+}
+
 // Stream returns a copy of what was read of a stream so far.
 func (c *H2) Stream(id uint32) H2Stream {
 	c.mu.Lock()

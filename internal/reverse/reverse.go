@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -42,20 +43,14 @@ type Failed func(r *http.Request, code string, err error)
 
 // New makes the handler. It is safe for concurrent use. failed may be nil.
 func New(c Config, failed Failed) http.Handler {
-	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: c.KeepAlive}
-	if c.KeepAlive == 0 {
-		dialer.KeepAlive = -1
-	}
+	plain, secure := c.dialers()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // and nothing else: net/http's HTTP/2 stays off
 	t := &http.Transport{
-		Protocols:          protocols,
-		DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, c.Network, c.Address)
-		},
-		TLSClientConfig:        c.TLS,
-		TLSHandshakeTimeout:    c.TLSTimeout,
+		Protocols:              protocols,
+		DisableCompression:     true,
+		DialContext:            plain,
+		DialTLSContext:         secure,
 		ResponseHeaderTimeout:  c.ResponseTimeout,
 		MaxResponseHeaderBytes: c.MaxHeader,
 		ExpectContinueTimeout:  time.Second,
@@ -64,8 +59,9 @@ func New(c Config, failed Failed) http.Handler {
 	}
 	p := &proxy{config: c, failed: failed}
 	p.reverse = httputil.ReverseProxy{
-		Rewrite: p.rewrite, Transport: t, BufferPool: &bufferPool{},
-		ModifyResponse: noUpgrade, ErrorHandler: p.fail, ErrorLog: nil,
+		Rewrite: p.rewrite, Transport: transport{t}, BufferPool: &bufferPool{},
+		ModifyResponse: noUpgrade, ErrorHandler: p.fail,
+		ErrorLog: log.New(io.Discard, "", 0), // a cut answer stands in the access log
 	}
 	return p
 }

@@ -1,0 +1,221 @@
+package reverse
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+var errFraming = errors.New("answer has Transfer-Encoding where it may not stand")
+
+// transport sees to what http.Transport hides of an answer's head: it removes
+// the Connection line with "close" in it before anyone could see which fields
+// it names, and drops a Content-Length beside Transfer-Encoding.
+type transport struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if c, ok := i.Conn.(*answerConn); ok {
+			c.expect.Store(true)
+		}
+	}}
+	return t.base.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+}
+
+// answerConn is a backend's connection whose heads of answers pass a filter.
+// What follows the final head of an answer is not looked at.
+type answerConn struct {
+	net.Conn
+	max    int // octets of a head
+	expect atomic.Bool
+
+	// Owned by who reads.
+	head []byte // a partial head
+	out  []byte // filtered, to be read
+	err  error  // after out
+}
+
+// Read implements net.Conn.
+func (c *answerConn) Read(p []byte) (int, error) {
+	for len(c.out) == 0 && c.err == nil {
+		n, err := c.Conn.Read(p)
+		// The request may have begun while Read waited.
+		if !c.expect.Load() {
+			return n, err
+		}
+		c.head = append(c.head, p[:n]...)
+		c.err = err
+		c.filter()
+	}
+	if len(c.out) == 0 {
+		return 0, c.err
+	}
+	n := copy(p, c.out)
+	c.out = c.out[n:]
+	return n, nil
+}
+
+// filter moves whole heads from head to out, and all that follows the final
+// one. What is no head, or can no longer become one, passes as it is.
+func (c *answerConn) filter() {
+	for {
+		n := headLen(c.head)
+		begin := c.head[:min(len(c.head), len("HTTP/"))]
+		switch {
+		case string(begin) != "HTTP/"[:len(begin)] || len(c.head) > c.max || n == 0 && c.err != nil:
+			c.pass()
+			return
+		case n == 0:
+			return
+		}
+		out, status, err := filterHead(string(c.head[:n]))
+		if err != nil {
+			c.head, c.err = nil, err
+			return
+		}
+		c.out = append(c.out, out...)
+		c.head = c.head[n:]
+		if len(status) != 3 || status[0] != '1' || status == "101" {
+			c.pass()
+			return
+		}
+	}
+}
+
+// pass lets the rest go by unseen until the next request.
+func (c *answerConn) pass() {
+	c.expect.Store(false)
+	c.out = append(c.out, c.head...)
+	c.head = nil
+}
+
+// headLen is the length of the head that p begins with, 0 if it is not whole.
+func headLen(p []byte) int {
+	for off := 0; ; {
+		i := bytes.IndexByte(p[off:], '\n')
+		if i < 0 {
+			return 0
+		}
+		line := p[off : off+i]
+		off += i + 1
+		if len(bytes.TrimSuffix(line, []byte("\r"))) == 0 {
+			return off
+		}
+	}
+}
+
+// filterHead returns the head without the fields that Connection names (RFC
+// 9110 section 7.6.1), and its status.
+func filterHead(head string) (out, status string, err error) {
+	var lines []string // each with the lines folded into it
+	for line := range strings.Lines(head) {
+		if last := len(lines) - 1; last > 0 && (line[0] == ' ' || line[0] == '\t') {
+			lines[last] += line
+			continue
+		}
+		lines = append(lines, line)
+	}
+	version, rest, _ := strings.Cut(lines[0], " ")
+	status, _, _ = strings.Cut(strings.TrimRight(rest, "\r\n"), " ")
+	length, coding := false, false
+	named := make(map[string]bool)
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(line, ":")
+		switch strings.ToLower(name) {
+		case "content-length":
+			length = true
+		case "transfer-encoding":
+			coding = true
+		case "connection":
+			for item := range strings.SplitSeq(value, ",") {
+				named[strings.ToLower(strings.TrimSpace(item))] = true
+			}
+		}
+	}
+	// RFC 9112 section 6.3 item 3: both may be an attempt at response
+	// splitting. Section 6.1: HTTP/1.0 has no Transfer-Encoding.
+	if coding && (length || version == "HTTP/1.0") {
+		return "", status, errFraming
+	}
+	var b strings.Builder
+	for i, line := range lines {
+		name, _, _ := strings.Cut(line, ":")
+		name = strings.ToLower(name)
+		if i > 0 && named[name] && !framing(name) {
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String(), status, nil
+}
+
+// framing names fields that http.Transport needs, whoever names them.
+func framing(name string) bool {
+	return name == "connection" || name == "content-length" || name == "transfer-encoding" || name == "trailer"
+}
+
+// dialers make connections with the filter, plain and TLS.
+func (c *Config) dialers() (plain, secure func(ctx context.Context, network, address string) (net.Conn, error)) {
+	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: c.KeepAlive}
+	if c.KeepAlive == 0 {
+		dialer.KeepAlive = -1
+	}
+	size := int(c.MaxHeader)
+	if size <= 0 {
+		size = 1 << 20
+	}
+	wrap := func(conn net.Conn) net.Conn {
+		a := &answerConn{Conn: conn, max: size}
+		a.expect.Store(true)
+		return a
+	}
+	plain = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, c.Network, c.Address)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(conn), nil
+	}
+	secure = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, c.Network, c.Address)
+		if err != nil {
+			return nil, err
+		}
+		tc, err := c.shake(ctx, conn)
+		if err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		return wrap(tc), nil
+	}
+	return plain, secure
+}
+
+// shake is the TLS handshake. ALPN is pinned to http/1.1.
+func (c *Config) shake(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	config := c.TLS.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	if config.ServerName == "" {
+		config.ServerName = c.Address
+		if host, _, err := net.SplitHostPort(c.Address); err == nil {
+			config.ServerName = host
+		}
+	}
+	limit := c.TLSTimeout
+	if limit <= 0 {
+		limit = 24 * time.Hour
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tc := tls.Client(conn, config)
+	return tc, tc.HandshakeContext(ctx)
+}
