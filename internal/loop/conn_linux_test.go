@@ -241,7 +241,7 @@ func TestResetWhileAWriteWaits(t *testing.T) {
 	l := newLoop(t)
 	o, peer := adopted(t, l)
 	on(t, l, func() {
-		o.pump(pattern(32 << 20))
+		o.pump(pattern(8 << 20))
 		if o.c.Room() != 0 {
 			t.Error("got room, want a full socket")
 		}
@@ -517,6 +517,29 @@ func TestBindHandsOverMidStream(t *testing.T) {
 	}
 }
 
+func TestBindWithinAFullTakeWaitsForTheNextTurn(t *testing.T) {
+	l := newLoop(t)
+	first, peer := adopted(t, l)
+	second := newOwner(first.c)
+	var bound time.Time
+	on(t, l, func() {
+		first.want = 3
+		first.take = func(p []byte) int {
+			bound = l.Now()
+			first.c.Bind(second)
+			return len(p)
+		}
+		second.take = func(p []byte) int {
+			if l.Now() == bound {
+				t.Error("got Data in the turn of Bind, want the next")
+			}
+			return len(p)
+		}
+	})
+	write(t, peer, "GETthe rest")
+	until(t, l, "data", func() bool { return second.got.String() == "the rest" })
+}
+
 func TestBindAfterAShortTakeWakesTheStream(t *testing.T) {
 	l := newLoop(t)
 	first, peer := adopted(t, l)
@@ -653,7 +676,7 @@ func TestOwnerMayEndItFromWithinACallback(t *testing.T) {
 			l := newLoop(t)
 			o, peer := adopted(t, l)
 			on(t, l, func() {
-				o.c.Write(make([]byte, 32<<20))
+				o.c.Write(make([]byte, 8<<20))
 				o.onWrite = func() { end(o.c) }
 			})
 			go io.Copy(io.Discard, peer)

@@ -51,7 +51,6 @@ type Shim struct {
 	rerr   unix.Errno
 	budget int8 // socket reads left in this turn
 	more   bool // the codec may hold plaintext
-	choked bool // reading waits for out to drain
 }
 
 // NewShim wraps nc, a *net.TCPConn or *net.UnixConn, for tls.Server or tls.Client.

@@ -96,8 +96,7 @@ func (s *Shim) run() {
 			return
 		}
 		if s.full() {
-			s.choked = true
-			return
+			return // the EPOLLOUT that drains it comes back here
 		}
 		buf := c.loop.scratch[:min(want, scratchSize)]
 		n, err := s.plaintext(buf)
@@ -314,10 +313,6 @@ func (s *Shim) drain() bool {
 		return false
 	}
 	s.dropOutput()
-	if s.choked {
-		s.choked = false
-		c.enqueue()
-	}
 	return c.fail == nil
 }
 

@@ -306,6 +306,33 @@ func TestTLSOurCloseNotifyFirst(t *testing.T) {
 	})
 }
 
+// Ciphertext that waits for the kernel when both directions end still arrives,
+// with our close_notify behind it, though the owner calls Reset last.
+func TestTLSCloseWriteDrainsFirst(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version uint16) {
+		l := newLoop(t)
+		sc, shim, cc, _ := shaken(t, serverConfig(t, version), clientConfig(version))
+		o := adoptTLS(t, l, sc, shim)
+		sent := pattern(8 << 20)
+		on(t, l, func() {
+			sent = sent[:o.c.Write(sent)]
+			if shim.out == nil {
+				t.Error("got no ciphertext waiting, want some")
+			}
+			o.onEnd = func() {
+				o.c.CloseWrite()
+				o.c.Reset(ReasonFarSide)
+			}
+		})
+		cc.CloseWrite()
+		story(t, l, o, "end")
+		same(t, readAll(t, cc), sent)
+		cc.Close()
+		empty(t, l)
+		story(t, l, o, "end")
+	})
+}
+
 func TestTLSCloseLingerIsBounded(t *testing.T) {
 	l, err := New(Config{CloseLinger: 20 * time.Millisecond})
 	if err != nil {
@@ -485,7 +512,7 @@ func TestTLSKeyUpdatesWhileOutputWaits(t *testing.T) {
 		}
 		writer <- err
 	}()
-	until(t, l, "choked connection", func() bool { return shim.choked })
+	until(t, l, "choked connection", func() bool { return shim.full() })
 	turns(t, l, 20)
 	on(t, l, func() {
 		if n := len(shim.out); n > chokeAt+1024 {
@@ -670,7 +697,7 @@ func TestTLSWriteToAPeerThatIsGone(t *testing.T) {
 	l := newLoop(t)
 	sc, shim, _, peer := shaken(t, serverConfig(t, tls.VersionTLS13), clientConfig(tls.VersionTLS13))
 	o := adoptTLS(t, l, sc, shim)
-	on(t, l, func() { o.pump(pattern(32 << 20)) })
+	on(t, l, func() { o.pump(pattern(8 << 20)) })
 	abort(peer)
 	until(t, l, "broken", func() bool { return o.fail != nil })
 	if !errors.Is(o.fail, syscall.ECONNRESET) {
