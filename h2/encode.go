@@ -1,8 +1,10 @@
 package h2
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -176,14 +178,29 @@ func (sh *shard) appendDate(b []byte) []byte {
 	return append(b, sh.date.field...)
 }
 
-// answer is an answer of our own without content. It needs no stream and is
-// the end of this one.
-func (c *conn) answer(id uint32, status int, clientEnded bool) {
+// answer is an answer of our own: one plain line with the reason code, if the
+// client's windows let it go at once. It needs no stream and is the end of this
+// one.
+func (c *conn) answer(id uint32, status int, code string, clientEnded bool) {
+	if f := c.sh.srv.Rejected; f != nil {
+		f(c.client, status, code)
+	}
+	body := fmt.Sprintf("%d %s: %s\n", status, strings.ToLower(http.StatusText(status)), code)
 	b := c.sh.appendDate(c.beginBlock(status))
 	if status == 503 {
 		b = appendField(b, "retry-after", retryAfter)
 	}
-	c.sendBlock(id, b, true)
+	empty := !c.wantsContent() || len(body) > min(c.room(), int(c.peerWindow))
+	if !empty {
+		b = appendField(b, "content-type", "text/plain; charset=utf-8")
+		b = appendField(b, "cache-control", "no-store")
+		b = appendField(b, "content-length", strconv.Itoa(len(body)))
+	}
+	c.sendBlock(id, b, empty)
+	if !empty {
+		c.writeData(id, []byte(body))
+		c.writeEnd(id)
+	}
 	how := closedInOrder
 	if !clientEnded {
 		// RFC 9113 section 8.1: the rest of the request is not wanted.
@@ -191,6 +208,18 @@ func (c *conn) answer(id uint32, status int, clientEnded bool) {
 		how = closedByUs
 	}
 	c.remember(id, how)
+}
+
+// wantsContent reports whether the request that lies in the shard's scratch is
+// one whose answer has content (RFC 9110 section 9.3.2). What lies behind the
+// limit of a header section is unknown; then it has none.
+func (c *conn) wantsContent() bool {
+	for _, f := range c.sh.head.fields {
+		if f.Name == ":method" {
+			return f.Value != "HEAD"
+		}
+	}
+	return false
 }
 
 // retryAfter is what our own 503 say, in seconds.

@@ -320,6 +320,26 @@ func TestZeroWindow(t *testing.T) {
 	}
 }
 
+// TestSettingsOrder: SETTINGS is judged as a whole, then acknowledged, and only
+// then do streams write what it allows (RFC 9113 section 6.5.3).
+func TestSettingsOrder(t *testing.T) {
+	p := newPeer(t, nil)
+	p.settings(settingWindow, 0)
+	far := newRecorder()
+	s := p.tunnel(1, far)
+	far.onWrite = func() { s.Write([]byte("waiting")) }
+	if n := s.Write([]byte("waiting")); n != 0 {
+		t.Fatalf("got %d taken at window 0, want 0", n)
+	}
+	p.settings(settingWindow, 7)
+	p.want("SETTINGS 0 ack", `DATA 1 "waiting"`)
+	if n := s.Write([]byte("waiting")); n != 0 {
+		t.Fatalf("got %d taken at window 0, want 0", n)
+	}
+	p.settings(settingWindow, 14, settingPush, 2)
+	p.want("GOAWAY 1 PROTOCOL_ERROR")
+}
+
 // TestOutputBound: what a client does not read is at most 128 KiB of DATA.
 func TestOutputBound(t *testing.T) {
 	mem := NewMemory(1 << 30)

@@ -40,12 +40,14 @@ func (f *fuzzFar) Data(p []byte) int {
 	}
 	return len(p)
 }
+
 func (f *fuzzFar) End() {
 	if f.over {
 		f.t.Error("got End after Broken")
 	}
 	f.s.CloseWrite()
 }
+
 func (f *fuzzFar) Broken(*bridge.ResetError) {
 	if f.over {
 		f.t.Error("got Broken twice")

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -61,9 +62,9 @@ func TestExtendedConnect(t *testing.T) {
 		{"20 pseudo after regular", []string{"-:path", "", "+:path", "/chat"}, false, "malformed"},
 		{"21 unknown pseudo", []string{"-sec-websocket-version", "", "+:foo", "x"}, false, "malformed"},
 		{"21 status", []string{"-sec-websocket-version", "", "+:status", "200"}, false, "malformed"},
-		{"22 connect-udp", []string{":protocol", "connect-udp"}, false, "501"},
-		{"22 webtransport", []string{":protocol", "webtransport"}, false, "501"},
-		{"23 h2c", []string{":protocol", "h2c"}, false, "501"},
+		{"22 connect-udp", []string{":protocol", "connect-udp"}, false, "501 unknown-protocol"},
+		{"22 webtransport", []string{":protocol", "webtransport"}, false, "501 unknown-protocol"},
+		{"23 h2c", []string{":protocol", "h2c"}, false, "501 unknown-protocol"},
 		{"23 tls/1.2", []string{":protocol", "tls/1.2"}, false, "malformed"},
 		{"24 mixed case", []string{":protocol", "WebSocket"}, false, "offer"},
 		{"24 upper case", []string{":protocol", "WEBSOCKET"}, false, "offer"},
@@ -73,9 +74,9 @@ func TestExtendedConnect(t *testing.T) {
 		{"25 space", []string{":protocol", "web socket"}, false, "malformed"},
 		{"29 wss", []string{":scheme", "wss"}, false, "malformed"},
 		{"29 ws", []string{":scheme", "ws"}, false, "malformed"},
-		{"29 other scheme", []string{":scheme", "ftp"}, false, "400"},
+		{"29 other scheme", []string{":scheme", "ftp"}, false, "400 unknown-scheme"},
 		{"29 no scheme at all", []string{":scheme", "ht tp"}, false, "malformed"},
-		{"30 https on cleartext", []string{":scheme", "https"}, false, "421"},
+		{"30 https on cleartext", []string{":scheme", "https"}, false, "421 wrong-scheme"},
 		{"31 connection", []string{"connection", "Upgrade"}, false, "malformed"},
 		{"32 upgrade", []string{"upgrade", "websocket"}, false, "malformed"},
 		{"33 keep-alive", []string{"keep-alive", "5"}, false, "malformed"},
@@ -83,8 +84,8 @@ func TestExtendedConnect(t *testing.T) {
 		{"33 transfer-encoding", []string{"transfer-encoding", "chunked"}, false, "malformed"},
 		{"34 te gzip", []string{"te", "gzip"}, false, "malformed"},
 		{"34 te trailers", []string{"te", "trailers"}, false, "offer"},
-		{"35 END_STREAM", nil, true, "400"},
-		{"36 content-length", []string{"content-length", "5"}, false, "400"},
+		{"35 END_STREAM", nil, true, "400 connect-with-content"},
+		{"36 content-length", []string{"content-length", "5"}, false, "400 connect-with-content"},
 		{"36 content-length 0", []string{"content-length", "0"}, false, "offer"},
 		{"36 content-length no number", []string{"content-length", "+5"}, false, "malformed"},
 		{"37 expect", []string{"expect", "100-continue"}, false, "offer"},
@@ -114,11 +115,11 @@ func TestExtendedConnect(t *testing.T) {
 		{"47 hash in path", []string{":path", "/a#b"}, false, "malformed"},
 		{"47 space in method", []string{":method", "CONN ECT"}, false, "malformed"},
 		{"47 CRLF in authority", []string{":authority", "a\r\nb"}, false, "malformed"},
-		{"48 raw UTF-8", []string{":path", "/caf\xc3\xa9"}, false, "400"},
+		{"48 raw UTF-8", []string{":path", "/caf\xc3\xa9"}, false, "400 bad-target"},
 		{"48 backslash", []string{":path", `/a\b`}, false, "offer"},
 		{"48 %00", []string{":path", "/a%00"}, false, "offer"},
-		{"48 dot segments", []string{":path", "/a/../b"}, false, "400"},
-		{"48 coded dot segments", []string{":path", "/a/%2e%2e/b"}, false, "400"},
+		{"48 dot segments", []string{":path", "/a/../b"}, false, "400 path-dots"},
+		{"48 coded dot segments", []string{":path", "/a/%2e%2e/b"}, false, "400 path-dots"},
 		{"48 two slashes", []string{":path", "//host"}, false, "offer"},
 		{"59 key", []string{"sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="}, false, "offer"},
 		{"62 version is the bridge's", []string{"sec-websocket-version", "8"}, false, "offer"},
@@ -143,7 +144,8 @@ func TestExtendedConnect(t *testing.T) {
 // judgeAnswer compares what became of stream 1.
 func judgeAnswer(t *testing.T, p *peer, want string) {
 	t.Helper()
-	got := show(p.frames())
+	all := p.frames()
+	got := show(all)
 	switch want {
 	case "offer":
 		if len(p.offers) != 1 || got != "" {
@@ -156,10 +158,24 @@ func judgeAnswer(t *testing.T, p *peer, want string) {
 		if n := p.srv.Counters.Malformed.Load(); n != 1 {
 			t.Errorf("got %d malformed counted, want 1", n)
 		}
-	default:
-		open := "HEADERS 1 " + want + " end, RST_STREAM 1 NO_ERROR"
-		if ended := "HEADERS 1 " + want + " end"; len(p.offers) != 0 || got != open && got != ended {
-			t.Fatalf("got %d offers and [%s], want 0 and [%s]", len(p.offers), got, ended)
+		if len(p.rejected) != 1 || !strings.HasPrefix(p.rejected[0], "0 malformed: ") {
+			t.Errorf("got told %q, want one malformed request", p.rejected)
+		}
+	default: // status and reason code
+		status, code, _ := strings.Cut(want, " ")
+		if code == "" {
+			if ended := "HEADERS 1 " + want + " end"; len(p.offers) != 0 || got != ended {
+				t.Fatalf("got %d offers and [%s], want 0 and [%s]", len(p.offers), got, ended)
+			}
+			break
+		}
+		body, end := dataOf(all, 1)
+		if f := p.wantStatus(all, 1, status); f.get("content-type") != "text/plain; charset=utf-8" || f.get("date") == "" ||
+			!strings.HasPrefix(string(body), status+" ") || !strings.HasSuffix(string(body), ": "+code+"\n") || !end || f.get("content-length") != fmt.Sprint(len(body)) {
+			t.Fatalf("got [%s] %v %q, end %v; want a line with %s", got, f.fields, body, end, code)
+		}
+		if len(p.offers) != 0 || fmt.Sprint(p.rejected) != "["+want+"]" {
+			t.Errorf("got %d offers and told %v, want 0 and [%s]", len(p.offers), p.rejected, want)
 		}
 	}
 	if len(p.c.streams) != len(p.offers) {
@@ -175,7 +191,7 @@ func TestPlainConnect(t *testing.T) {
 		fields []string
 		want   string
 	}{
-		{"26", []string{":method", "CONNECT", ":authority", "host:443"}, "501"},
+		{"26", []string{":method", "CONNECT", ":authority", "host:443"}, "501 connect-not-supported"},
 		{"28 scheme", []string{":method", "CONNECT", ":scheme", "http", ":authority", "host:443"}, "malformed"},
 		{"28 path", []string{":method", "CONNECT", ":authority", "host:443", ":path", "/"}, "malformed"},
 		{"28 nothing", []string{":method", "CONNECT"}, "malformed"},
@@ -205,7 +221,7 @@ func TestScheme(t *testing.T) {
 		{"https", true, false, "offer", "https"},
 		{"http", true, false, "offer", "https"},
 		{"https", false, true, "offer", "http"},
-		{"https", false, false, "421", ""},
+		{"https", false, false, "421 wrong-scheme", ""},
 	} {
 		p := rawPeer(t, func(s *Server) {
 			if c.trust {
@@ -283,10 +299,10 @@ func TestOrdinaryHeads(t *testing.T) {
 		{"183 length without content", []string{"content-length", "3"}, true, "malformed"},
 		{"204 +5", []string{"content-length", "+5"}, false, "malformed"},
 		{"204 5, 5 and 6", []string{"+content-length", "5", "+content-length", "6"}, false, "malformed"},
-		{"no URL", []string{":path", "/%zz"}, true, "400"},
-		{"https", []string{":scheme", "https"}, true, "421"},
+		{"no URL", []string{":path", "/%zz"}, true, "400 bad-target"},
+		{"https", []string{":scheme", "https"}, true, "421 wrong-scheme"},
 		{"upgrade", []string{"upgrade", "h2c"}, true, "malformed"},
-		{"dots", []string{":path", "/./a"}, true, "400"},
+		{"dots", []string{":path", "/./a"}, true, "400 path-dots"},
 	}
 	for _, c := range cases {
 		t.Run(c.row, func(t *testing.T) {

@@ -186,17 +186,18 @@ type frame struct {
 
 // peer is a raw client: it writes any octets and reads frames.
 type peer struct {
-	t      testing.TB
-	loop   *fakeLoop
-	side   *fakeSide
-	srv    *Server
-	client *bridge.Client
-	c      *conn
-	dec    *hpack.Decoder
-	henc   *hpack.Encoder
-	hbuf   bytes.Buffer
-	offers []*fakeOffer
-	rest   []byte // held back by the server
+	t        testing.TB
+	loop     *fakeLoop
+	side     *fakeSide
+	srv      *Server
+	client   *bridge.Client
+	c        *conn
+	dec      *hpack.Decoder
+	henc     *hpack.Encoder
+	hbuf     bytes.Buffer
+	offers   []*fakeOffer
+	rejected []string // "status code" of each call of Rejected
+	rest     []byte   // held back by the server
 }
 
 // fakeOffer is an offer with what its owner was told.
@@ -223,6 +224,9 @@ func rawPeer(t testing.TB, change func(*Server)) *peer {
 		f := &fakeOffer{Offer: o}
 		o.OnGone(func(e *bridge.ResetError) { f.gone = e })
 		p.offers = append(p.offers, f)
+	}
+	p.srv.Rejected = func(_ *bridge.Client, status int, code string) {
+		p.rejected = append(p.rejected, fmt.Sprint(status, " ", code))
 	}
 	if change != nil {
 		change(p.srv)
@@ -310,8 +314,10 @@ func (p *peer) headers(id uint32, end bool, fields ...string) {
 	p.send(append(b, rawFrame(kind, fl, id, block...)...))
 }
 
-var connectFields = []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "http",
-	":path", "/chat", ":authority", "example.com", "sec-websocket-version", "13"}
+var connectFields = []string{
+	":method", "CONNECT", ":protocol", "websocket", ":scheme", "http",
+	":path", "/chat", ":authority", "example.com", "sec-websocket-version", "13",
+}
 
 var getFields = []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "example.com"}
 
@@ -502,6 +508,7 @@ func (r *recorder) Broken(e *bridge.ResetError) {
 	r.broken = e
 	r.brokens++
 }
+
 func (r *recorder) Writable() {
 	r.writable++
 	if r.onWrite != nil {

@@ -196,7 +196,7 @@ func (c *conn) newStream(id uint32) error {
 		return c.calm(refusedStream)
 	case c.sh.head.over:
 		c.sh.count.HeaderLimit.Add(1)
-		c.answer(id, 431, r.end)
+		c.answer(id, 431, codeFieldsTooLarge, r.end)
 		return nil
 	}
 	return c.request(id, r.end)

@@ -83,16 +83,22 @@ func TestFloods(t *testing.T) {
 		}, func(c *Counters) int64 { return c.RefusedFlood.Load() }},
 		{"SETTINGS", 1000, nil, func(p *peer, id uint32) { p.settings() }, func(c *Counters) int64 { return c.SettingsFlood.Load() }},
 		{"PING", 1000, nil, func(p *peer, id uint32) { p.frame(framePing, 0, 0, make([]byte, 8)...) }, func(c *Counters) int64 { return c.PingFlood.Load() }},
-		{"empty DATA", 1000, func(p *peer) { p.tunnel(1, newRecorder()) }, func(p *peer, id uint32) { p.data(1, false, "") },
-			func(c *Counters) int64 { return c.EmptyData.Load() }},
+		{
+			"empty DATA", 1000, func(p *peer) { p.tunnel(1, newRecorder()) }, func(p *peer, id uint32) { p.data(1, false, "") },
+			func(c *Counters) int64 { return c.EmptyData.Load() },
+		},
 		{"WINDOW_UPDATE of 1", 5000, func(p *peer) { p.tunnel(1, newRecorder()) }, func(p *peer, id uint32) {
 			p.frame(frameWindowUpdate, 0, 1, 0, 0, 0, 1)
 		}, func(c *Counters) int64 { return c.WindowUpdate.Load() }},
-		{"PRIORITY", 20000, nil, func(p *peer, id uint32) { p.frame(framePriority, 0, 1, 0, 0, 0, 3, 1) },
-			func(c *Counters) int64 { return c.OtherFrames.Load() }},
+		{
+			"PRIORITY", 20000, nil, func(p *peer, id uint32) { p.frame(framePriority, 0, 1, 0, 0, 0, 3, 1) },
+			func(c *Counters) int64 { return c.OtherFrames.Load() },
+		},
 		{"unknown frames", 20000, nil, func(p *peer, id uint32) { p.frame(0xaa, 0, 0) }, func(c *Counters) int64 { return c.OtherFrames.Load() }},
-		{"DATA on a reset stream", 100000, func(p *peer) { p.tunnel(1, newRecorder()).Reset(bridge.ReasonFarSide) },
-			func(p *peer, id uint32) { p.data(1, false, "x") }, func(c *Counters) int64 { return c.OtherFrames.Load() }},
+		{
+			"DATA on a reset stream", 100000, func(p *peer) { p.tunnel(1, newRecorder()).Reset(bridge.ReasonFarSide) },
+			func(p *peer, id uint32) { p.data(1, false, "x") }, func(c *Counters) int64 { return c.OtherFrames.Load() },
+		},
 		{"CONTINUATION, empty", 100, func(p *peer) { p.frame(frameHeaders, 0, 1, 0x82) }, func(p *peer, id uint32) {
 			p.frame(frameContinuation, 0, 1)
 		}, func(c *Counters) int64 { return c.Continuation.Load() }},
@@ -241,7 +247,7 @@ func TestStreamLimits(t *testing.T) {
 	p.connectWS(3)
 	p.headers(5, false, connectFields...)
 	all := p.frames()
-	if got, want := show(all), "HEADERS 5 503 end, RST_STREAM 5 NO_ERROR"; got != want {
+	if got, want := show(all), "HEADERS 5 503, DATA 5 len=49 end, RST_STREAM 5 NO_ERROR"; got != want {
 		t.Fatalf("got [%s], want [%s]", got, want)
 	}
 	if all[0].get("retry-after") == "" || p.client.Tunnels != 2 {
@@ -268,7 +274,7 @@ func TestHeaderLimit(t *testing.T) {
 	for _, fields := range [][]string{{"x-big", strings.Repeat("a", 70000)}, {"x-big", strings.Repeat("~", 66000)}, manyFields(2000)} {
 		p := newPeer(t, nil)
 		p.headers(1, false, append(append([]string(nil), connectFields...), fields...)...)
-		p.want("HEADERS 1 431 end", "RST_STREAM 1 NO_ERROR")
+		p.want("HEADERS 1 431", "DATA 1 len=54 end", "RST_STREAM 1 NO_ERROR")
 		o := p.connectWS(3) // the HPACK state is right
 		if got, want := o.Handshake().Path, "/chat"; got != want {
 			t.Errorf("got path %q, want %q", got, want)
@@ -292,7 +298,7 @@ func TestMemoryFull(t *testing.T) {
 	p := newPeer(t, func(s *Server) { s.BufferMemory = mem })
 	mem.add(1000)
 	p.headers(1, false, connectFields...)
-	p.want("HEADERS 1 503 end", "RST_STREAM 1 NO_ERROR")
+	p.want("HEADERS 1 503", `DATA 1 "503 service unavailable: memory-limit\n" end`, "RST_STREAM 1 NO_ERROR")
 	if n := p.srv.Counters.MemoryLimit.Load(); n != 1 {
 		t.Errorf("got %d counted, want 1", n)
 	}
@@ -355,8 +361,10 @@ func TestTimeouts(t *testing.T) {
 		count func(c *Counters) int64
 	}{
 		{"no preface", func(p *peer) {}, 10 * time.Second, "GOAWAY 0 PROTOCOL_ERROR", func(c *Counters) int64 { return c.PrefaceTimeout.Load() }},
-		{"no SETTINGS", func(p *peer) { p.send([]byte(clientPreface)) }, 10 * time.Second, "GOAWAY 0 PROTOCOL_ERROR",
-			func(c *Counters) int64 { return c.PrefaceTimeout.Load() }},
+		{
+			"no SETTINGS", func(p *peer) { p.send([]byte(clientPreface)) }, 10 * time.Second, "GOAWAY 0 PROTOCOL_ERROR",
+			func(c *Counters) int64 { return c.PrefaceTimeout.Load() },
+		},
 		{"slow header block", func(p *peer) {
 			p.send([]byte(clientPreface))
 			p.settings()

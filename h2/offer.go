@@ -21,7 +21,7 @@ type offer struct {
 func (c *conn) offer(id uint32, q *request) {
 	if c.client.Tunnels >= c.sh.lim.tunnels {
 		c.sh.count.TunnelLimit.Add(1)
-		c.answer(id, 503, false)
+		c.answer(id, 503, codeTunnelLimit, false)
 		return
 	}
 	c.sh.count.Tunnels.Add(1)

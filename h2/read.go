@@ -1,7 +1,5 @@
 package h2
 
-import ()
-
 // frameHead is the 9-octet head of a frame (RFC 9113 section 4.1).
 type frameHead struct {
 	length uint32

@@ -223,10 +223,13 @@ func (c *conn) request(id uint32, end bool) error {
 	}
 	if why != "" {
 		c.sh.count.Malformed.Add(1)
+		if f := c.sh.srv.Rejected; f != nil {
+			f(c.client, 0, "malformed: "+why)
+		}
 		return streamErr(id, errProtocol, why)
 	}
-	if status := c.judge(&q, end); status != 0 {
-		c.answer(id, status, end)
+	if status, code := c.judge(&q, end); status != 0 {
+		c.answer(id, status, code, end)
 		return nil
 	}
 	if extended {
@@ -237,27 +240,45 @@ func (c *conn) request(id uint32, end bool) error {
 	return nil
 }
 
-// judge returns the status of requests that are well-formed and yet not served, else 0.
-func (c *conn) judge(q *request, end bool) int {
+// The reason codes of our own answers.
+const (
+	codeConnect        = "connect-not-supported"
+	codeProtocol       = "unknown-protocol"
+	codePathDots       = "path-dots"
+	codeConnectContent = "connect-with-content"
+	codeWrongScheme    = "wrong-scheme"
+	codeUnknownScheme  = "unknown-scheme"
+	codeBadTarget      = "bad-target"
+	codeFieldsTooLarge = "fields-too-large"
+	codeNoHandler      = "no-handler"
+	codeTunnelLimit    = "connection-tunnel-limit"
+	codeMemoryLimit    = "memory-limit"
+)
+
+// judge returns the status and the reason code of requests that are well-formed
+// and yet not served, else 0.
+func (c *conn) judge(q *request, end bool) (int, string) {
 	switch {
 	case q.method == "CONNECT" && q.have&pProtocol == 0:
-		return 501 // RFC 9113 section 8.5; no connection is opened anywhere
+		return 501, codeConnect // RFC 9113 section 8.5; no connection is opened anywhere
 	case q.have&pProtocol != 0 && !strings.EqualFold(q.protocol, "websocket"):
-		return 501 // RFC 9220 section 3 says it for HTTP/3; letter case by RFC 9110 section 7.8
+		return 501, codeProtocol // RFC 9220 section 3 says it for HTTP/3; letter case by RFC 9110 section 7.8
+	case q.path != "*" && field.Path(q.path, true) != field.PathOK:
+		return 400, codeBadTarget
 	case q.path != "*" && field.Path(q.path, c.sh.srv.PathDots) != field.PathOK:
-		return 400
+		return 400, codePathDots
 	case q.have&pProtocol != 0 && (end || q.length > 0):
-		return 400 // a tunnel has no content and needs both directions
+		return 400, codeConnectContent // a tunnel has no content and needs both directions
 	case strings.EqualFold(q.scheme, "https"):
 		if c.client.TLS == nil && (c.sh.srv.TrustScheme == nil || !c.sh.srv.TrustScheme(c.client)) {
-			return 421 // RFC 9110 section 7.4
+			return 421, codeWrongScheme // RFC 9110 section 7.4
 		}
 	case !strings.EqualFold(q.scheme, "http"):
-		return 400
+		return 400, codeUnknownScheme
 	}
 	if c.sh.mem.full() {
 		c.sh.count.MemoryLimit.Add(1)
-		return 503
+		return 503, codeMemoryLimit
 	}
-	return 0
+	return 0, ""
 }

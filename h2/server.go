@@ -53,6 +53,11 @@ type Server struct {
 	BufferMemory *Memory
 	// Counters counts; nil: nobody looks.
 	Counters *Counters
+	// Rejected is told, on the loop, of each request that this package answered
+	// by itself, and with status 0 of each one that it reset as malformed. code
+	// is the reason that stands in the answer. It must not block. nil: nobody
+	// is told.
+	Rejected func(client *bridge.Client, status int, code string)
 
 	draining atomic.Bool
 	conns    atomic.Int64

@@ -285,8 +285,10 @@ func (c *conn) resetByPeer(s *stream, code ErrCode) error {
 	if s.has(recvEnded) && s.has(sentEnded) {
 		return err // both directions have ended in order on the wire
 	}
-	c.lose(s, &bridge.ResetError{Reason: bridge.ReasonReset, Remote: true,
-		Cause: &StreamError{s.id, code, "reset by the client"}})
+	c.lose(s, &bridge.ResetError{
+		Reason: bridge.ReasonReset, Remote: true,
+		Cause: &StreamError{s.id, code, "reset by the client"},
+	})
 	return err
 }
 

@@ -160,9 +160,15 @@ func TestEarlyData(t *testing.T) {
 func TestAccept(t *testing.T) {
 	p := newPeer(t, nil)
 	p.connectWS(1).Accept(bridge.Fields{
-		{Name: "Sec-WebSocket-Protocol", Value: "superchat"}, {Name: "Set-Cookie", Value: "a=b"}, {Name: "Set-Cookie", Value: "c=d"},
-		{Name: "Connection", Value: "Upgrade"}, {Name: "Upgrade", Value: "websocket"}, {Name: "Content-Length", Value: "0"},
-		{Name: "Transfer-Encoding", Value: "chunked"}, {Name: "Keep-Alive", Value: "5"}, {Name: "X-Bad", Value: "a\r\nb"},
+		{Name: "Sec-WebSocket-Protocol", Value: "superchat"},
+		{Name: "Set-Cookie", Value: "a=b"},
+		{Name: "Set-Cookie", Value: "c=d"},
+		{Name: "Connection", Value: "Upgrade"},
+		{Name: "Upgrade", Value: "websocket"},
+		{Name: "Content-Length", Value: "0"},
+		{Name: "Transfer-Encoding", Value: "chunked"},
+		{Name: "Keep-Alive", Value: "5"},
+		{Name: "X-Bad", Value: "a\r\nb"},
 	})
 	f := p.wantStatus(p.frames(), 1, "200")
 	var names []string
@@ -250,14 +256,30 @@ func TestRefuse(t *testing.T) {
 		want  string
 		ctype string
 	}{
-		{"own with a body", bridge.Refusal{Status: 403, Body: []byte("no"), Code: "origin"}, "", false,
-			`HEADERS 1 403, DATA 1 "no" end, RST_STREAM 1 NO_ERROR`, "text/plain; charset=utf-8"},
-		{"client has ended", bridge.Refusal{Status: 403, Body: []byte("no")}, "x", true,
-			`HEADERS 1 403, DATA 1 "no" end`, "text/plain; charset=utf-8"},
-		{"426 without Upgrade", bridge.Refusal{Status: 426, Fields: bridge.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "Sec-WebSocket-Version", Value: "13"}}}, "early", false,
-			"HEADERS 1 426 end, RST_STREAM 1 NO_ERROR", ""},
-		{"foreign", bridge.Refusal{Status: 401, Foreign: true, Body: []byte("who"), Fields: bridge.Fields{{Name: "WWW-Authenticate", Value: "Basic"}}}, "", false,
-			`HEADERS 1 401, DATA 1 "who" end, RST_STREAM 1 NO_ERROR`, ""},
+		{
+			"own with a body",
+			bridge.Refusal{Status: 403, Body: []byte("no"), Code: "origin"},
+			"", false,
+			`HEADERS 1 403, DATA 1 "no" end, RST_STREAM 1 NO_ERROR`, "text/plain; charset=utf-8",
+		},
+		{
+			"client has ended",
+			bridge.Refusal{Status: 403, Body: []byte("no")},
+			"x", true,
+			`HEADERS 1 403, DATA 1 "no" end`, "text/plain; charset=utf-8",
+		},
+		{
+			"426 without Upgrade",
+			bridge.Refusal{Status: 426, Fields: bridge.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "Sec-WebSocket-Version", Value: "13"}}},
+			"early", false,
+			"HEADERS 1 426 end, RST_STREAM 1 NO_ERROR", "",
+		},
+		{
+			"foreign",
+			bridge.Refusal{Status: 401, Foreign: true, Body: []byte("who"), Fields: bridge.Fields{{Name: "WWW-Authenticate", Value: "Basic"}}},
+			"", false,
+			`HEADERS 1 401, DATA 1 "who" end, RST_STREAM 1 NO_ERROR`, "",
+		},
 		{"200", bridge.Refusal{Status: 200, Foreign: true, Body: []byte("secret")}, "", false, "HEADERS 1 502 end, RST_STREAM 1 NO_ERROR", ""},
 		{"204", bridge.Refusal{Status: 204, Foreign: true}, "", false, "HEADERS 1 502 end, RST_STREAM 1 NO_ERROR", ""},
 		{"101", bridge.Refusal{Status: 101, Foreign: true}, "", false, "HEADERS 1 502 end, RST_STREAM 1 NO_ERROR", ""},

@@ -25,12 +25,12 @@ type webStream struct {
 func (c *conn) serve(id uint32, q *request, end bool) {
 	x := c.sh.srv.Exchange
 	if x == nil || x.Handler == nil {
-		c.answer(id, 404, end)
+		c.answer(id, 404, codeNoHandler, end)
 		return
 	}
 	r := c.httpRequest(q, end)
 	if r == nil {
-		c.answer(id, 400, end)
+		c.answer(id, 400, codeBadTarget, end)
 		return
 	}
 	s := c.open(id, end)

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -197,7 +198,33 @@ func TestLargeAnswer(t *testing.T) {
 func TestNoExchange(t *testing.T) {
 	p := newPeer(t, nil)
 	p.headers(1, true, getFields...)
+	p.want("HEADERS 1 404", `DATA 1 "404 not found: no-handler\n" end`)
+}
+
+// TestOwnAnswers: the line of an answer of our own stays away from HEAD, from
+// windows that do not take it, and from a head whose method is unknown.
+func TestOwnAnswers(t *testing.T) {
+	p := newPeer(t, nil)
+	p.headers(1, true, edit(getFields, ":method", "HEAD")...)
 	p.want("HEADERS 1 404 end")
+	p.headers(3, true, append([]string{"x-big", strings.Repeat("a", 70000)}, getFields...)...)
+	p.want("HEADERS 3 431 end")
+	p.settings(settingWindow, 5)
+	p.frames()
+	p.headers(5, true, getFields...)
+	p.want("HEADERS 5 404 end")
+	p.settings(settingWindow, 65535)
+	p.frames()
+	for id := uint32(7); ; id += 2 { // until the connection's window is used up
+		before := p.c.sendWin
+		p.headers(id, true, getFields...)
+		if got := p.c.sendWin; got == before {
+			p.want(fmt.Sprintf("HEADERS %d 404 end", id))
+			break
+		}
+		p.want(fmt.Sprintf("HEADERS %d 404", id), fmt.Sprintf(`DATA %d "404 not found: no-handler\n" end`, id))
+	}
+	p.alive()
 }
 
 // TestDrain is rows 131 and 132.

@@ -156,6 +156,7 @@ func (g *Gateway) wire() error {
 		KeepAlive: orOff(c.KeepAlive), StallTimeout: orOff(c.StallTimeout), PathDots: c.PathDots,
 		BufferMemory: g.memory, Counters: &g.h2c,
 		TrustScheme: func(cl *bridge.Client) bool { return policy.Trusts(cl.Remote.Addr()) },
+		Rejected:    func(cl *bridge.Client, status int, code string) { g.log.Rejected(cl, 2, status, code) },
 	}
 	g.h1 = &h1.Server{
 		Offer: offer, Exchange: ordinary, MaxHeader: c.MaxHeader, HeaderTimeout: orOff(c.HeaderTimeout),
