@@ -118,12 +118,9 @@ func (b *Bridge) shardOf(l Loop) *shard {
 // the two sides. It is called on the offer's loop and returns at once.
 func (b *Bridge) Serve(o Offer) {
 	h := o.Handshake()
-	info := &Tunnel{
-		ID: b.ids.Add(1), Client: h.Client, Major: h.Major, Authority: h.Authority,
-		Path: pathOnly(h.Path), Asked: o.Loop().Now(),
-	}
-	p := &opening{bridge: b, offer: o, info: info}
-	if r := b.admit(h, info); r != nil {
+	info := &Tunnel{ID: b.ids.Add(1), Client: h.Client, Major: h.Major, Authority: h.Authority, Path: pathOnly(h.Path)}
+	p := &opening{bridge: b, offer: o, info: info, asked: o.Loop().Now()}
+	if r := b.admit(h); r != nil {
 		p.refuse(r)
 		return
 	}
@@ -142,6 +139,7 @@ type opening struct {
 	bridge   *Bridge
 	offer    Offer
 	info     *Tunnel
+	asked    time.Time
 	admitted bool
 	over     bool
 	cancel   func()
@@ -165,8 +163,7 @@ func (p *opening) gone(err *ResetError) {
 	if p.cancel != nil {
 		p.cancel()
 	}
-	p.info.Code, p.info.Cause = "client-gone", err
-	p.failed(0)
+	p.failed(&Refusal{Code: "client-gone", Cause: err})
 }
 
 // answered is the backend's answer, or the failure to get one.
@@ -191,9 +188,7 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 	b.pending.Add(-1)
 	b.opened.Add(1)
 	sh := b.shardOf(p.offer.Loop())
-	p.info.Opened = sh.loop.Now()
-	p.info.opened = sh.now()
-	p.info.Subprotocol = fields.Count("Sec-WebSocket-Protocol") > 0
+	p.info.Handshake = sh.loop.Now().Sub(p.asked)
 	client := p.offer.Accept(fields)
 	if b.Trace.Opened != nil {
 		b.Trace.Opened(p.info, h)
@@ -207,16 +202,12 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 func (p *opening) refuse(r *Refusal) {
 	p.over = true
 	r.explain()
-	p.info.Code, p.info.Cause = r.Code, r.Cause
-	if r.Foreign && p.info.Code == "" {
-		p.info.Code = "backend-answer"
-	}
-	p.failed(r.Status)
+	p.failed(r)
 	p.offer.Refuse(r)
 }
 
 // failed gives back what admit took and tells the trace.
-func (p *opening) failed(status int) {
+func (p *opening) failed(r *Refusal) {
 	b := p.bridge
 	if p.admitted {
 		b.pending.Add(-1)
@@ -224,13 +215,14 @@ func (p *opening) failed(status int) {
 	}
 	b.refused.Add(1)
 	if b.Trace.Refused != nil {
-		b.Trace.Refused(p.info, p.offer.Handshake(), status)
+		p.info.Handshake = p.offer.Loop().Now().Sub(p.asked)
+		b.Trace.Refused(p.info, r)
 	}
 }
 
 // admit judges what every HTTP version has in common and takes a place under
 // the limits. The refusal is nil if the handshake may go on.
-func (b *Bridge) admit(h *Handshake, i *Tunnel) *Refusal {
+func (b *Bridge) admit(h *Handshake) *Refusal {
 	switch v := h.Fields.Values("Sec-WebSocket-Version"); {
 	case len(v) == 0 && (h.Major == 1 || b.RejectMissingVersion):
 		return &Refusal{Status: 400, Code: "missing-version"}
@@ -304,10 +296,10 @@ func clientKey(a netip.AddrPort) netip.Prefix {
 }
 
 // release gives back what a tunnel held and tells the trace.
-func (b *Bridge) release(i *Tunnel) {
+func (b *Bridge) release(t *tunnel) {
 	b.active.Add(-1)
 	if b.Trace.Done != nil {
-		b.Trace.Done(i)
+		b.Trace.Done(t.info, t.end())
 	}
-	b.leave(i.Client)
+	b.leave(t.info.Client)
 }

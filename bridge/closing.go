@@ -156,7 +156,7 @@ func (t *tunnel) closeOver(now int64) {
 	t.closeDone = true
 	for _, f := range [...]*flow{&t.down, &t.up} {
 		if !f.closed && !f.sealed && !f.watch.closed() {
-			t.cut(t.info.Why, ReasonTimeout) // stuck inside a frame
+			t.cut(t.why, ReasonTimeout) // stuck inside a frame
 			return
 		}
 	}

@@ -43,7 +43,7 @@ func (t *tunnel) due(now int64) int64 {
 		add(max(t.up.last, t.down.last), int64(b.Idle))
 		add(t.up.last, int64(b.ClientIdle))
 		add(t.down.last, int64(b.BackendIdle))
-		add(t.info.opened, int64(b.MaxLife))
+		add(t.opened, int64(b.MaxLife))
 	} else if !t.closeDone {
 		soonest(t.closing)
 	}
@@ -80,7 +80,7 @@ func (t *tunnel) check() {
 		}
 	case t.drain != 0 && now >= t.drain:
 		t.goodbye(b.drainCode(), b.DrainReason, "drain")
-	case past(t.info.opened, int64(b.MaxLife)):
+	case past(t.opened, int64(b.MaxLife)):
 		t.goodbye(1001, "maximum life", "max-life")
 	case past(max(t.up.last, t.down.last), int64(b.Idle)):
 		t.goodbye(1001, "idle", "idle-timeout")

@@ -9,7 +9,7 @@ import (
 type tunnel struct {
 	bridge *Bridge
 	shard  *shard
-	info   *Tunnel // what traces see; counters are copied into it at the end
+	info   *Tunnel
 
 	up   flow // client to backend
 	down flow // backend to client
@@ -23,8 +23,14 @@ type tunnel struct {
 	deadline int64 // when a drain resets it
 
 	next, prev *tunnel // the shard's list
-	closeDone  bool    // the time for answers to our Close is over
-	done       bool
+	opened     int64
+	by         string // who ended it, once that is known
+	why        string
+	cause      error
+	reset      bool
+
+	closeDone bool // the time for answers to our Close is over
+	done      bool
 }
 
 // flow is one direction of a tunnel and the Far of its source.
@@ -51,8 +57,8 @@ type flow struct {
 
 // join makes the tunnel of two sides and starts it.
 func (b *Bridge) join(sh *shard, info *Tunnel, client, backend Side) *tunnel {
-	t := &tunnel{bridge: b, shard: sh, info: info}
 	now := sh.now()
+	t := &tunnel{bridge: b, shard: sh, info: info, opened: now}
 	t.up = flow{t: t, src: client, dst: backend, watch: watch{flags: watchMasked}, last: now}
 	t.down = flow{t: t, src: backend, dst: client, last: now}
 	t.timer.Fire = t.check
@@ -143,7 +149,7 @@ func (f *flow) End() {
 		return
 	}
 	f.ended = true
-	t.blame(f, "closed", "")
+	t.blame(f, "closed", nil)
 	if f.inject == nil || !f.inject.begun() {
 		f.inject = nil
 		f.closeDst()
@@ -176,8 +182,8 @@ func (f *flow) Broken(err *ResetError) {
 	case clean && (f.ended || f.other().watch.closed()):
 		f.gone()
 	default:
-		t.blame(f, "reset", err.Error())
-		t.info.Reset = true
+		t.blame(f, "reset", err)
+		t.reset = true
 		f.dst.Reset(ReasonFarSide)
 		f.src.Reset(ReasonFarSide)
 		t.finish()
@@ -188,7 +194,7 @@ func (f *flow) Broken(err *ResetError) {
 // end, and what the other side still sends is dropped.
 func (f *flow) gone() {
 	t := f.t
-	t.blame(f, "closed", "")
+	t.blame(f, "closed", nil)
 	f.ended = true
 	f.inject = nil
 	f.closeDst()
@@ -268,20 +274,20 @@ func (t *tunnel) lingered() {
 }
 
 // blame notes, once, who ended the tunnel and how.
-func (t *tunnel) blame(f *flow, why, detail string) {
-	if t.info.By != "" {
+func (t *tunnel) blame(f *flow, why string, cause error) {
+	if t.by != "" {
 		return
 	}
-	t.info.By, t.info.Why, t.info.Detail = "client", why, detail
+	t.by, t.why, t.cause = "client", why, cause
 	if f == &t.down {
-		t.info.By = "backend"
+		t.by = "backend"
 	}
 }
 
 // blameGateway notes, once, that the gateway ended the tunnel and why.
 func (t *tunnel) blameGateway(why string) {
-	if t.info.By == "" {
-		t.info.By, t.info.Why = "gateway", why
+	if t.by == "" {
+		t.by, t.why = "gateway", why
 	}
 }
 
@@ -291,7 +297,7 @@ func (t *tunnel) cut(why string, r Reason) {
 		return
 	}
 	t.blameGateway(why)
-	t.info.Reset = true
+	t.reset = true
 	t.up.src.Reset(r)
 	t.up.dst.Reset(r)
 	t.finish()
@@ -303,12 +309,17 @@ func (t *tunnel) finish() {
 	t.done = true
 	t.timer.Stop()
 	t.shard.remove(t)
-	i := t.info
-	i.Ended = t.shard.loop.Now()
-	i.BytesUp, i.MessagesUp, i.CloseUp = t.up.bytes, t.up.messages, t.up.watch.closeCode()
-	i.BytesDown, i.MessagesDown, i.CloseDown = t.down.bytes, t.down.messages, t.down.watch.closeCode()
 	t.up.inject, t.down.inject = nil, nil
-	t.bridge.release(i)
+	t.bridge.release(t)
+}
+
+// end sums the tunnel up.
+func (t *tunnel) end() *End {
+	return &End{
+		By: t.by, Why: t.why, Reset: t.reset, Cause: t.cause, Life: time.Duration(t.shard.now() - t.opened),
+		BytesUp: t.up.bytes, MessagesUp: t.up.messages, CloseUp: t.up.watch.closeCode(),
+		BytesDown: t.down.bytes, MessagesDown: t.down.messages, CloseDown: t.down.watch.closeCode(),
+	}
 }
 
 func orDefault(d, def time.Duration) time.Duration {

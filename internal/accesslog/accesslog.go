@@ -28,6 +28,7 @@ const gather = 50 * time.Millisecond
 type Log struct {
 	handler slog.Handler
 	out     *bufio.Writer
+	attrs   []slog.Attr // scratch of the log's goroutine
 
 	mu      sync.Mutex
 	events  []event
@@ -42,8 +43,11 @@ type event struct {
 	at      time.Time
 	level   slog.Level
 	message string
-	tunnel  *bridge.Tunnel // a copy; nil for other lines
+	tunnel  *bridge.Tunnel // nil for other lines
+	end     *bridge.End
 	status  int
+	code    string
+	cause   error
 	attrs   []slog.Attr
 }
 
@@ -132,12 +136,15 @@ func (l *Log) write() {
 	}
 }
 
+// format writes one line. The attributes go into a group without a name, which
+// slog shows as if they stood alone: so they are not copied.
 func (l *Log) format(e *event) {
-	r := slog.NewRecord(e.at, e.level, e.message, 0)
-	if t := e.tunnel; t != nil {
-		addTunnel(&r, e.message, t, e.status)
+	l.attrs = append(l.attrs[:0], e.attrs...)
+	if e.tunnel != nil {
+		l.tunnel(e)
 	}
-	r.AddAttrs(e.attrs...)
+	r := slog.NewRecord(e.at, e.level, e.message, 0)
+	r.AddAttrs(slog.Attr{Value: slog.GroupValue(l.attrs...)})
 	_ = l.handler.Handle(context.Background(), r)
 }
 
@@ -148,30 +155,33 @@ const (
 	refused = "handshake refused"
 )
 
-func addTunnel(r *slog.Record, message string, t *bridge.Tunnel, status int) {
-	r.AddAttrs(slog.Uint64("id", t.ID), slog.String("client", t.Client.Remote.String()), slog.Int("http", t.Major),
+// tunnel adds what a line says of a tunnel.
+func (l *Log) tunnel(e *event) {
+	t, end := e.tunnel, e.end
+	add := func(a ...slog.Attr) { l.attrs = append(l.attrs, a...) }
+	add(slog.Uint64("id", t.ID), slog.String("client", t.Client.Remote.String()), slog.Int("http", t.Major),
 		slog.String("host", t.Authority), slog.String("path", t.Path))
-	switch message {
+	switch e.message {
 	case opened:
-		r.AddAttrs(slog.Float64("handshake_ms", ms(t.Opened.Sub(t.Asked))))
+		add(slog.Float64("handshake_ms", ms(t.Handshake)))
 	case refused:
-		r.AddAttrs(slog.Int("status", status), slog.String("reason", t.Code))
-		if t.Cause != nil {
-			r.AddAttrs(slog.String("error", t.Cause.Error()))
+		add(slog.Int("status", e.status), slog.String("reason", e.code))
+		if e.cause != nil {
+			add(slog.String("error", e.cause.Error()))
 		}
 	case ended:
-		r.AddAttrs(slog.String("by", t.By), slog.String("why", t.Why), slog.Bool("reset", t.Reset),
-			slog.Float64("handshake_ms", ms(t.Opened.Sub(t.Asked))), slog.Float64("seconds", t.Ended.Sub(t.Opened).Seconds()),
-			slog.Uint64("bytes_up", t.BytesUp), slog.Uint64("bytes_down", t.BytesDown),
-			slog.Uint64("messages_up", t.MessagesUp), slog.Uint64("messages_down", t.MessagesDown))
-		if t.CloseUp != 0 {
-			r.AddAttrs(slog.Int("close_up", t.CloseUp))
+		add(slog.String("by", end.By), slog.String("why", end.Why), slog.Bool("reset", end.Reset),
+			slog.Float64("handshake_ms", ms(t.Handshake)), slog.Float64("seconds", end.Life.Seconds()),
+			slog.Uint64("bytes_up", end.BytesUp), slog.Uint64("bytes_down", end.BytesDown),
+			slog.Uint64("messages_up", end.MessagesUp), slog.Uint64("messages_down", end.MessagesDown))
+		if end.CloseUp != 0 {
+			add(slog.Int("close_up", end.CloseUp))
 		}
-		if t.CloseDown != 0 {
-			r.AddAttrs(slog.Int("close_down", t.CloseDown))
+		if end.CloseDown != 0 {
+			add(slog.Int("close_down", end.CloseDown))
 		}
-		if t.Detail != "" {
-			r.AddAttrs(slog.String("detail", t.Detail))
+		if end.Cause != nil {
+			add(slog.String("error", end.Cause.Error()))
 		}
 	}
 }
@@ -182,15 +192,17 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (l *Log) Trace() bridge.Trace {
 	return bridge.Trace{
 		Opened: func(t *bridge.Tunnel, _ *bridge.Handshake) {
-			c := *t
-			l.put(event{at: time.Now(), message: opened, tunnel: &c})
+			l.put(event{at: time.Now(), message: opened, tunnel: t})
 		},
-		Refused: func(t *bridge.Tunnel, _ *bridge.Handshake, status int) {
-			c := *t
-			l.put(event{at: time.Now(), message: refused, tunnel: &c, status: status})
+		Refused: func(t *bridge.Tunnel, r *bridge.Refusal) {
+			code := r.Code
+			if r.Foreign && code == "" {
+				code = "backend-answer"
+			}
+			l.put(event{at: time.Now(), message: refused, tunnel: t, status: r.Status, code: code, cause: r.Cause})
 		},
-		Done: func(t *bridge.Tunnel) {
-			l.put(event{at: time.Now(), message: ended, tunnel: t})
+		Done: func(t *bridge.Tunnel, end *bridge.End) {
+			l.put(event{at: time.Now(), message: ended, tunnel: t, end: end})
 		},
 	}
 }

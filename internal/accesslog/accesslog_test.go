@@ -18,14 +18,11 @@ func TestTunnelLines(t *testing.T) {
 	var out bytes.Buffer
 	l := New(&out, "json", slog.LevelInfo)
 	tr := l.Trace()
-	now := time.Now()
-	i := &bridge.Tunnel{ID: 7, Client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:5")}, Major: 2, Authority: "h", Path: "/chat", Asked: now, Opened: now.Add(2 * time.Millisecond)}
+	i := &bridge.Tunnel{ID: 7, Client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:5")}, Major: 2, Authority: "h", Path: "/chat", Handshake: 2 * time.Millisecond}
 	h := &bridge.Handshake{Path: "/chat?token=secret", Fields: bridge.Fields{{Name: "cookie", Value: "secret"}, {Name: "authorization", Value: "secret"}, {Name: "sec-websocket-protocol", Value: "secret"}}, Key: "secret"}
 	tr.Opened(i, h)
-	i.Ended, i.By, i.Why, i.BytesUp, i.CloseDown = now.Add(3*time.Second), "backend", "closed", 12, 4001
-	tr.Done(i)
-	i.Code = "bad-accept"
-	tr.Refused(i, h, 502)
+	tr.Done(i, &bridge.End{By: "backend", Why: "closed", BytesUp: 12, CloseDown: 4001, Life: 3 * time.Second})
+	tr.Refused(i, &bridge.Refusal{Status: 502, Code: "bad-accept"})
 	l.Close()
 	if strings.Contains(out.String(), "secret") {
 		t.Errorf("a secret is in the log:\n%s", &out)
@@ -36,7 +33,7 @@ func TestTunnelLines(t *testing.T) {
 	}
 	for n, want := range []map[string]any{
 		{"msg": "tunnel open", "id": 7.0, "handshake_ms": 2.0, "path": "/chat", "http": 2.0},
-		{"msg": "tunnel end", "by": "backend", "why": "closed", "bytes_up": 12.0, "close_down": 4001.0},
+		{"msg": "tunnel end", "by": "backend", "why": "closed", "bytes_up": 12.0, "close_down": 4001.0, "seconds": 3.0},
 		{"msg": "handshake refused", "status": 502.0, "reason": "bad-accept"},
 	} {
 		var got map[string]any

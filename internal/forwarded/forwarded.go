@@ -6,6 +6,7 @@ package forwarded
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,31 +45,38 @@ func (p *Policy) Trusts(a netip.Addr) bool {
 // replaced are the fields that Apply makes anew.
 var replaced = [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
-// Apply takes the client's own fields out and adds the gateway's. get returns
-// the client's values joined by ", ", set replaces a field, drop removes one,
-// add appends a line.
-func (p *Policy) Apply(o Origin, get func(string) string, set func(name, value string), drop func(string), add func(name, value string)) {
+// Fields are the fields of a request on its way out, of whatever kind. Get
+// returns the client's values of a name joined by ", ".
+type Fields interface {
+	Get(name string) string
+	Set(name, value string)
+	Del(name string)
+	Add(name, value string)
+}
+
+// Apply takes the client's own fields out and adds the gateway's.
+func (p *Policy) Apply(o Origin, f Fields) {
 	values := [...]string{o.Remote.Unmap().String(), o.Host, o.Scheme}
 	if !o.Remote.IsValid() {
 		values[0] = "unknown" // a unix socket; RFC 7239 section 6.2 has the word
 	}
 	if p.Trusts(o.Remote) {
-		if was := get(replaced[0]); was != "" {
+		if was := f.Get(replaced[0]); was != "" {
 			values[0] = was + ", " + values[0]
 		}
 		for i := 1; i < len(replaced); i++ {
-			if was := get(replaced[i]); was != "" {
+			if was := f.Get(replaced[i]); was != "" {
 				values[i] = was
 			}
 		}
 	} else {
-		drop("Forwarded") // RFC 7239 says the same in other words
+		f.Del("Forwarded") // RFC 7239 says the same in other words
 	}
 	for i, name := range replaced {
-		set(name, values[i])
+		f.Set(name, values[i])
 	}
 	if p.Pseudonym != "" {
-		add("Via", via(o.Major)+" "+p.Pseudonym)
+		f.Add("Via", via(o.Major)+" "+p.Pseudonym)
 	}
 }
 
@@ -116,12 +124,27 @@ func (b *Backend) Open(l bridge.Loop, h *bridge.Handshake, done func(bridge.Side
 	if h.Client != nil {
 		o.Remote = h.Client.Remote.Addr()
 	}
-	b.Policy.Apply(o,
-		func(name string) string { return strings.Join(h.Fields.Values(name), ", ") },
-		func(name, value string) {
-			h.Fields = append(h.Fields.Without(name), bridge.Field{Name: name, Value: value})
-		},
-		func(name string) { h.Fields = h.Fields.Without(name) },
-		func(name, value string) { h.Fields = append(h.Fields, bridge.Field{Name: name, Value: value}) })
+	b.Policy.Apply(o, (*fields)(&h.Fields))
 	return b.Next.Open(l, h, done)
+}
+
+// fields are those of a handshake.
+type fields bridge.Fields
+
+func (f *fields) Get(name string) string {
+	v := bridge.Fields(*f).Values(name)
+	return strings.Join(v, ", ")
+}
+func (f *fields) Del(name string) { *f = fields(bridge.Fields(*f).Without(name)) }
+
+func (f *fields) Set(name, value string) {
+	f.Del(name)
+	f.Add(name, value)
+}
+
+func (f *fields) Add(name, value string) {
+	if len(*f) == cap(*f) {
+		*f = slices.Grow(*f, len(replaced)+1) // all that Apply adds
+	}
+	*f = append(*f, bridge.Field{Name: name, Value: value})
 }

@@ -18,14 +18,14 @@ const (
 type dial struct {
 	loop    *Loop
 	done    func(*Conn, error) // nil: told or cancelled
-	target  string
 	addr    netip.AddrPort
+	path    string // of a unix socket
 	sa      unix.Sockaddr
 	fd      int32
 	slot    int32 // 0: not registered
 	err     error // known before a turn of the loop went by
 	timeout Timer
-	retry   Timer // unix: the listener's backlog is full
+	retry   *Timer // unix, while the listener's backlog is full
 	pause   time.Duration
 }
 
@@ -35,18 +35,10 @@ type dial struct {
 // wraps the cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn
 // is without an owner until Bind. On the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
-	d := &dial{loop: l, done: done, addr: addr, fd: -1, target: path, pause: firstRetry}
-	if network == "tcp" {
-		d.target = addr.String()
-	}
-	d.timeout.Fire = func() { d.fail(os.ErrDeadlineExceeded) }
-	d.retry.Fire = func() {
-		if err := d.connect(); err != nil {
-			d.fail(err)
-		}
-	}
+	d := &dial{loop: l, done: done, addr: addr, path: path, fd: -1}
 	if d.err = d.open(network, path, o); d.err == nil {
 		if o.Timeout > 0 {
+			d.timeout.Fire = d.timedOut
 			l.After(o.Timeout, &d.timeout)
 		}
 		d.err = d.connect()
@@ -93,21 +85,40 @@ func (d *dial) connect() error {
 		// A connect that is done already makes the socket writable: one way for both.
 		d.slot, err = d.loop.register(d.fd, d)
 	case err == unix.EAGAIN && !d.addr.IsValid():
-		d.loop.After(d.pause, &d.retry)
-		d.pause = min(2*d.pause, lastRetry)
+		d.again()
 		err = nil
 	}
 	return err
 }
+
+// again waits a moment for room in the backlog of a unix listener.
+func (d *dial) again() {
+	if d.retry == nil {
+		d.pause = firstRetry
+		d.retry = &Timer{Fire: func() {
+			if err := d.connect(); err != nil {
+				d.fail(err)
+			}
+		}}
+	}
+	d.loop.After(d.pause, d.retry)
+	d.pause = min(2*d.pause, lastRetry)
+}
+
+func (d *dial) timedOut() { d.fail(os.ErrDeadlineExceeded) }
 
 // event ends the connect.
 func (d *dial) event(ev uint32) {
 	if ev&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 		return
 	}
-	if e := soError(d.fd); e != 0 {
-		d.fail(e)
-		return
+	// A connect that failed shows as ERR or HUP; without them there is no
+	// error to ask for.
+	if ev&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		if e := soError(d.fd); e != 0 {
+			d.fail(e)
+			return
+		}
 	}
 	if d.self() {
 		d.fail(unix.ECONNREFUSED)
@@ -126,7 +137,7 @@ func (d *dial) event(ev uint32) {
 // self reports whether the socket is connected to itself, which happens where a
 // local port without a listener lies in the ephemeral range.
 func (d *dial) self() bool {
-	return d.addr.Addr().IsLoopback() && d.addr.Port() >= 1024 && localAddr(d.fd) == d.addr
+	return d.addr.Port() >= d.loop.ephemeral && d.addr.Addr().IsLoopback() && localAddr(d.fd) == d.addr
 }
 
 func (d *dial) turn() {
@@ -141,9 +152,14 @@ func (d *dial) stop() { d.fail(ErrStopped) }
 func (d *dial) fail(err error) {
 	done := d.done
 	d.close()
-	if done != nil {
-		done(nil, fmt.Errorf("dial %s: %w", d.target, err))
+	if done == nil {
+		return
 	}
+	target := d.path
+	if d.addr.IsValid() {
+		target = d.addr.String()
+	}
+	done(nil, fmt.Errorf("dial %s: %w", target, err))
 }
 
 func (d *dial) cancel() { d.close() }
@@ -152,7 +168,9 @@ func (d *dial) cancel() { d.close() }
 func (d *dial) close() {
 	d.done = nil
 	d.timeout.Stop()
-	d.retry.Stop()
+	if d.retry != nil {
+		d.retry.Stop()
+	}
 	if d.slot != 0 {
 		d.loop.unregister(d.slot)
 		d.slot = 0

@@ -17,6 +17,8 @@ import (
 type Loop struct {
 	id     int
 	linger time.Duration
+	// ephemeral is the first port that the kernel gives to outgoing connections.
+	ephemeral uint16
 
 	// Waiting.
 	base     time.Time // zero of the loop's clock
@@ -79,6 +81,7 @@ func New(cfg Config) (*Loop, error) {
 		l.linger = 10 * time.Second
 	}
 	l.now = l.base
+	l.ephemeral = ephemeralPort()
 	l.wheel.init()
 	l.slots = make([]slot, 1, 64) // slot 0 is the eventfd
 	l.scratch = make([]byte, scratchSize)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -128,4 +129,19 @@ func localAddr(fd int32) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return addrPort(sa)
+}
+
+// ephemeralPort reads where the range of outgoing ports begins; 1024 if that
+// cannot be known.
+func ephemeralPort() uint16 {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 1024
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\t")
+	n, err := strconv.ParseUint(first, 10, 16)
+	if err != nil {
+		return 1024
+	}
+	return uint16(n)
 }

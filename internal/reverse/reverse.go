@@ -133,13 +133,20 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	// ReverseProxy has taken the forwarding fields out; a trusted proxy's are
 	// looked up in the request as it came.
-	p.config.Forwarded.Apply(o,
-		func(name string) string { return strings.Join(in.Header.Values(name), ", ") },
-		out.Header.Set, out.Header.Del, out.Header.Add)
+	p.config.Forwarded.Apply(o, outgoing{out.Header, in.Header})
 	if p.config.Forwarded.Trusts(o.Remote) && in.Header["Forwarded"] != nil {
 		out.Header["Forwarded"] = in.Header["Forwarded"]
 	}
 }
+
+// outgoing are the fields of a request on its way out; what the client said is
+// read from those it came with.
+type outgoing struct {
+	http.Header
+	in http.Header
+}
+
+func (o outgoing) Get(name string) string { return strings.Join(o.in.Values(name), ", ") }
 
 // target sets the request target so that it goes out octet by octet as it came.
 func target(u *url.URL, raw string) {
