@@ -621,6 +621,33 @@ func (c *H2) WantOver(id uint32) (H2Stream, error) {
 	return s, err
 }
 
+// ErrStreamReset is what Read answers after RST_STREAM.
+var ErrStreamReset = errors.New("RST_STREAM")
+
+// Read takes octets of a stream: at least one, io.EOF after END_STREAM,
+// ErrStreamReset after RST_STREAM.
+func (c *H2) Read(id uint32, p []byte) (n int, err error) {
+	fault := c.await(fmt.Sprintf("octets on stream %d", id), func() bool {
+		s := c.stream(id)
+		switch {
+		case len(s.Data) > 0:
+			n = copy(p, s.Data)
+			s.Data = s.Data[n:]
+		case s.End:
+			err = io.EOF
+		case s.Reset:
+			err = ErrStreamReset
+		default:
+			return false
+		}
+		return true
+	})
+	if fault != nil {
+		return 0, fault
+	}
+	return n, err
+}
+
 // Stream returns a copy of what was read of a stream so far.
 func (c *H2) Stream(id uint32) H2Stream {
 	c.mu.Lock()
