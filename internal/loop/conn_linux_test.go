@@ -6,7 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
+	"path/filepath"
 	"testing"
 	"time"
 	"unsafe"
@@ -40,21 +40,6 @@ func write(t testing.TB, w io.Writer, s string) {
 	if _, err := io.WriteString(w, s); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// wantReset reads until the peer's socket reports a reset.
-func wantReset(t testing.TB, peer net.Conn) {
-	t.Helper()
-	_, err := io.Copy(io.Discard, peer)
-	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("got %v at the peer, want ECONNRESET", err)
-	}
-}
-
-// abort closes the peer so that it sends an RST.
-func abort(peer *net.TCPConn) {
-	peer.SetLinger(0)
-	peer.Close()
 }
 
 func TestConnIsSmall(t *testing.T) {
@@ -149,208 +134,6 @@ func TestMovedDescriptorIsTheOnlyOne(t *testing.T) {
 			t.Errorf("got remote %v, want %v", got, peer.LocalAddr())
 		}
 	})
-}
-
-func TestResetSendsRST(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	on(t, l, func() {
-		o.c.Write([]byte("tail"))
-		o.c.Reset(ReasonFarSide)
-		o.c.Reset(ReasonFarSide) // idempotent
-	})
-	wantReset(t, peer)
-	turns(t, l, 3)
-	on(t, l, func() {
-		if o.story() != "" {
-			t.Errorf("got %q after Reset, want no call", o.story())
-		}
-		if n := o.c.Write([]byte("x")); n != 0 || o.c.Room() != 0 {
-			t.Errorf("got %d taken and room %d after Reset, want 0", n, o.c.Room())
-		}
-		o.c.CloseWrite()
-		o.c.Resume()
-		o.c.Finish(time.Second)
-		o.c.Bind(o)
-	})
-	empty(t, l)
-}
-
-func TestResetFirstSeenByAWriteIsStillAReset(t *testing.T) {
-	for _, tail := range []string{"the tail", ""} {
-		t.Run(fmt.Sprintf("tail %q", tail), func(t *testing.T) {
-			l := newLoop(t)
-			o, peer := adopted(t, l)
-			on(t, l, func() { o.c.Bind(nil) }) // nobody reads, so a write is first
-			write(t, peer, tail)
-			abort(peer)
-			until(t, l, "reset at the socket", func() bool { return o.c.has(sockErr) })
-			on(t, l, func() {
-				if n := o.c.Write([]byte("x")); n != 0 {
-					t.Errorf("got %d taken, want 0", n)
-				}
-				if o.c.fail == nil || o.story() != "" {
-					t.Errorf("got failure %v and story %q, want it remembered and not told yet", o.c.fail, o.story())
-				}
-				o.c.Write([]byte("x")) // EPIPE now: the first failure counts
-				o.c.Bind(o)
-			})
-			want := "data broken"
-			if tail == "" {
-				want = "broken"
-			}
-			story(t, l, o, want)
-			if o.got.String() != tail {
-				t.Errorf("got tail %q, want %q", o.got.String(), tail)
-			}
-			if o.fail.Reason != ReasonReset || !o.fail.Remote || !errors.Is(o.fail, syscall.ECONNRESET) {
-				t.Errorf("got %v, want a reset by the peer", o.fail)
-			}
-			empty(t, l)
-		})
-	}
-}
-
-func TestResetSeenByARead(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	write(t, peer, "tail")
-	abort(peer)
-	story(t, l, o, "data broken")
-	if o.got.String() != "tail" || o.fail.Reason != ReasonReset || !o.fail.Remote {
-		t.Errorf("got %q and %v, want the tail and a reset by the peer", o.got.String(), o.fail)
-	}
-	empty(t, l)
-}
-
-func TestResetBehindTheFINIsNotOrderly(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	write(t, peer, "tail")
-	peer.CloseWrite()
-	story(t, l, o, "data end")
-	abort(peer)
-	story(t, l, o, "data end broken")
-	if o.fail.Reason != ReasonReset {
-		t.Errorf("got %v, want a reset", o.fail)
-	}
-	empty(t, l)
-}
-
-func TestResetWhileAWriteWaits(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	on(t, l, func() {
-		o.pump(pattern(8 << 20))
-		if o.c.Room() != 0 {
-			t.Error("got room, want a full socket")
-		}
-	})
-	abort(peer)
-	until(t, l, "broken", func() bool { return o.fail != nil })
-	if o.fail.Reason != ReasonReset {
-		t.Errorf("got %v, want a reset", o.fail)
-	}
-	empty(t, l)
-}
-
-// The four orders of two FINs. The tail always arrives, nobody sees a reset, and
-// the socket is closed only after both.
-func TestOrderlyEnds(t *testing.T) {
-	t.Run("peer first", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		write(t, peer, "from peer")
-		peer.CloseWrite()
-		story(t, l, o, "data end")
-		on(t, l, func() {
-			if l.entries != 1 {
-				t.Errorf("got %d sockets, want ours open until our FIN", l.entries)
-			}
-			o.c.Write([]byte("from us"))
-			o.c.CloseWrite()
-			o.c.Reset(ReasonFarSide) // nothing after two clean ends
-			if l.entries != 0 {
-				t.Errorf("got %d sockets, want it closed with our FIN", l.entries)
-			}
-		})
-		if got := readAll(t, peer); string(got) != "from us" || o.got.String() != "from peer" {
-			t.Errorf("got %q and %q, want both tails", got, o.got.String())
-		}
-	})
-	t.Run("we first", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() {
-			o.c.Write([]byte("from us"))
-			o.c.CloseWrite()
-			o.c.CloseWrite() // idempotent
-			if n := o.c.Write([]byte("x")); n != 0 {
-				t.Errorf("got %d taken after CloseWrite, want 0", n)
-			}
-		})
-		if got := readAll(t, peer); string(got) != "from us" {
-			t.Errorf("got %q, want our tail", got)
-		}
-		turns(t, l, 5)
-		on(t, l, func() {
-			if l.entries != 1 {
-				t.Errorf("got %d sockets, want ours open until the peer's FIN", l.entries)
-			}
-		})
-		write(t, peer, "from peer")
-		peer.CloseWrite()
-		story(t, l, o, "data end")
-		empty(t, l)
-		on(t, l, func() { o.c.Reset(ReasonFarSide) })
-		readAll(t, peer) // still EOF, no reset
-	})
-	t.Run("both at once", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() {
-			o.c.Write([]byte("from us"))
-			write(t, peer, "from peer")
-			peer.CloseWrite()
-			o.c.CloseWrite()
-		})
-		story(t, l, o, "data end")
-		if got := readAll(t, peer); string(got) != "from us" || o.got.String() != "from peer" {
-			t.Errorf("got %q and %q, want both tails", got, o.got.String())
-		}
-		empty(t, l)
-	})
-	t.Run("within End", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() {
-			o.onEnd = func() { o.c.Write([]byte("from us")); o.c.CloseWrite(); o.c.Reset(ReasonFarSide) }
-		})
-		peer.CloseWrite()
-		if got := readAll(t, peer); string(got) != "from us" {
-			t.Errorf("got %q, want our tail", got)
-		}
-		empty(t, l)
-	})
-	t.Run("nothing but FINs", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, o.c.CloseWrite)
-		peer.CloseWrite()
-		story(t, l, o, "end")
-		readAll(t, peer)
-		empty(t, l)
-	})
-}
-
-func TestPeerThatClosesAtOnceEndsInOrder(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	write(t, peer, "tail")
-	peer.Close() // one FIN; the peer is gone altogether
-	story(t, l, o, "data end")
-	on(t, l, o.c.CloseWrite)
-	empty(t, l)
 }
 
 func TestShortDataIsSilentUntilResume(t *testing.T) {
@@ -454,40 +237,6 @@ func TestWantBoundsData(t *testing.T) {
 	})
 }
 
-func TestEndsComeWhileWantIsZero(t *testing.T) {
-	t.Run("fin", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() { o.want = 0 })
-		peer.CloseWrite()
-		story(t, l, o, "end")
-	})
-	t.Run("reset", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() { o.want = 0 })
-		abort(peer)
-		story(t, l, o, "broken")
-		empty(t, l)
-	})
-	t.Run("a tail waits", func(t *testing.T) {
-		l := newLoop(t)
-		o, peer := adopted(t, l)
-		on(t, l, func() { o.want = 0 })
-		write(t, peer, "tail")
-		abort(peer)
-		until(t, l, "reset at the socket", func() bool { return o.c.has(sockErr) })
-		on(t, l, func() {
-			if o.story() != "" {
-				t.Errorf("got %q, want silence while a tail waits", o.story())
-			}
-			o.want = 100
-			o.c.Resume()
-		})
-		story(t, l, o, "data broken")
-	})
-}
-
 func TestBindHandsOverMidStream(t *testing.T) {
 	l := newLoop(t)
 	first, peer := adopted(t, l)
@@ -581,121 +330,6 @@ func TestFourRoundsPerTurn(t *testing.T) {
 	}
 }
 
-func TestFinishDiscardsUntilTheFIN(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	on(t, l, func() {
-		o.c.Write([]byte("413"))
-		o.c.Finish(time.Hour)
-		o.c.Reset(ReasonInternal) // the socket is the loop's now
-	})
-	write(t, peer, string(pattern(300000)))
-	if got := readAll(t, peer); string(got) != "413" {
-		t.Errorf("got %q, want the answer and EOF", got)
-	}
-	write(t, peer, string(pattern(300000))) // still no RST
-	peer.CloseWrite()
-	empty(t, l)
-	on(t, l, func() {
-		if o.story() != "" {
-			t.Errorf("got %q, want no call after Finish", o.story())
-		}
-		if l.wheel.count != 0 {
-			t.Errorf("got %d timers, want the linger stopped", l.wheel.count)
-		}
-	})
-	readAll(t, peer)
-}
-
-func TestFinishLingerEndsInAReset(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	on(t, l, func() {
-		o.c.Write([]byte("413"))
-		o.c.Finish(20 * time.Millisecond)
-	})
-	if got := readAll(t, peer); string(got) != "413" {
-		t.Errorf("got %q, want the answer and EOF", got)
-	}
-	empty(t, l)
-	// EOF was read already, so the reset shows at a write.
-	deadline := time.Now().Add(patience)
-	for {
-		_, err := peer.Write([]byte("x"))
-		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-			break
-		}
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("got %v, want ECONNRESET or EPIPE", err)
-		}
-	}
-}
-
-func TestFinishAfterThePeersFINClosesAtOnce(t *testing.T) {
-	l := newLoop(t)
-	o, peer := adopted(t, l)
-	peer.CloseWrite()
-	story(t, l, o, "end")
-	on(t, l, func() {
-		o.c.Finish(time.Hour)
-		if l.entries != 0 {
-			t.Errorf("got %d sockets, want it closed", l.entries)
-		}
-	})
-	readAll(t, peer)
-}
-
-// No call comes after Reset or Finish, from wherever the owner makes them.
-func TestOwnerMayEndItFromWithinACallback(t *testing.T) {
-	ends := map[string]func(*Conn){
-		"reset":  func(c *Conn) { c.Reset(ReasonInternal) },
-		"finish": func(c *Conn) { c.Finish(0) },
-	}
-	for name, end := range ends {
-		t.Run(name+" in data", func(t *testing.T) {
-			l := newLoop(t)
-			o, peer := adopted(t, l)
-			on(t, l, func() {
-				o.want = 2
-				o.take = func(p []byte) int { end(o.c); return 1 }
-			})
-			write(t, peer, "0123")
-			peer.CloseWrite()
-			empty(t, l)
-			story(t, l, o, "data")
-		})
-		t.Run(name+" in end", func(t *testing.T) {
-			l := newLoop(t)
-			o, peer := adopted(t, l)
-			on(t, l, func() { o.onEnd = func() { end(o.c) } })
-			peer.CloseWrite()
-			empty(t, l)
-			story(t, l, o, "end")
-		})
-		t.Run(name+" in writable", func(t *testing.T) {
-			l := newLoop(t)
-			o, peer := adopted(t, l)
-			on(t, l, func() {
-				o.c.Write(make([]byte, 8<<20))
-				o.onWrite = func() { end(o.c) }
-			})
-			go io.Copy(io.Discard, peer)
-			until(t, l, "writable", func() bool { return o.story() != "" })
-			peer.Close()
-			empty(t, l)
-			story(t, l, o, "writable")
-		})
-		t.Run(name+" in broken", func(t *testing.T) {
-			l := newLoop(t)
-			o, peer := adopted(t, l)
-			on(t, l, func() { o.onBroken = func(*ResetError) { end(o.c) } })
-			abort(peer)
-			story(t, l, o, "broken")
-			empty(t, l)
-		})
-	}
-}
-
 func TestPooledRestIsGivenBack(t *testing.T) {
 	l := newLoop(t)
 	o, peer := adopted(t, l)
@@ -748,54 +382,33 @@ func TestNotSentLowatBoundsWhatAPeerAbsorbs(t *testing.T) {
 	})
 }
 
-// roundTrips returns a function that echoes one message over a loop.
-func roundTrips(t testing.TB, l *Loop, size int) func() {
-	ours, peer := pipe(t)
+func TestAdoptUnix(t *testing.T) {
+	l := newLoop(t)
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	ours, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
 	on(t, l, func() {
-		c, err := l.AdoptTCP(ours)
+		c, err := l.AdoptUnix(ours.(*net.UnixConn))
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		wantFlags(t, int(c.fd))
 		c.Bind(&echoer{c: c})
 	})
-	peer.SetDeadline(time.Time{})
-	msg := make([]byte, size)
-	return func() {
-		if _, err := peer.Write(msg); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(peer, msg); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestPlainEchoDoesNotAllocate(t *testing.T) {
-	trip := roundTrips(t, newLoop(t), 64)
-	if n := testing.AllocsPerRun(2000, trip); n != 0 {
-		t.Errorf("got %v allocations per message, want 0", n)
-	}
-}
-
-func BenchmarkPlainEcho(b *testing.B) {
-	trip := roundTrips(b, newLoop(b), 64)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
-		trip()
-	}
-}
-
-// BenchmarkPostHop is a goroutine that waits for the loop.
-func BenchmarkPostHop(b *testing.B) {
-	l := newLoop(b)
-	back := make(chan struct{})
-	f := func() { back <- struct{}{} }
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
-		l.Post(f)
-		<-back
-	}
+	want := pattern(1 << 20)
+	go func() { peer.Write(want); peer.(*net.UnixConn).CloseWrite() }()
+	same(t, readAll(t, peer), want)
+	empty(t, l)
 }

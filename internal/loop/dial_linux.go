@@ -29,8 +29,8 @@ type dial struct {
 	pause   time.Duration
 }
 
-// Dial connects on the loop, without blocking: network "tcp" to addr, with the
-// options of setOptions, or "unix" to path. done comes once, on the loop, never
+// Dial connects on the loop, without blocking: network "tcp" to addr, with
+// TCP_NODELAY, NotSentLowat and keep-alive, or "unix" to path. done comes once, on the loop, never
 // before Dial returns and never after cancel; its error says what was dialled and
 // wraps the cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn
 // is without an owner until Bind. On the loop, as is cancel.

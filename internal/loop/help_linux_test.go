@@ -45,7 +45,8 @@ func await[T any](t testing.TB, ch <-chan T, what string) (v T) {
 	select {
 	case v = <-ch:
 	case <-time.After(patience):
-		t.Fatalf("got nothing, want %s", what)
+		buf := make([]byte, 1<<16)
+		t.Fatalf("got nothing, want %s\n%s", what, buf[:runtime.Stack(buf, true)])
 	}
 	return v
 }
