@@ -375,3 +375,26 @@ func TestOwnerMayEndItFromWithinACallback(t *testing.T) {
 		})
 	}
 }
+
+// An RST would take back what was written last; ReasonComplete sends none.
+func TestResetCompleteLetsTheTailArrive(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() { o.want = 0 })
+	write(t, peer, "unread") // a plain close would answer this with an RST
+	on(t, l, func() {
+		o.c.Write([]byte("last words"))
+		o.c.Reset(ReasonComplete)
+		o.c.Reset(ReasonInternal) // the socket is the loop's now
+	})
+	if got := readAll(t, peer); string(got) != "last words" {
+		t.Errorf("got %q, want the last words and EOF", got)
+	}
+	peer.CloseWrite()
+	empty(t, l)
+	on(t, l, func() {
+		if o.story() != "" {
+			t.Errorf("got %q, want no call", o.story())
+		}
+	})
+}
