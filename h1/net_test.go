@@ -46,8 +46,8 @@ func newGateway(t *testing.T, b *Backend, edit func(*Server)) *gateway {
 
 	g := &gateway{loop: l, refused: make(chan error, 100)}
 	br := &bridge.Bridge{Backend: b}
-	br.Trace.Refused = func(i *bridge.Tunnel, h *bridge.Handshake, status int) {
-		g.refused <- fmt.Errorf("%d %s: %w", status, i.Code, errors.Join(i.Cause))
+	br.Trace.Refused = func(_ *bridge.Tunnel, r *bridge.Refusal) {
+		g.refused <- fmt.Errorf("%d %s: %w", r.Status, r.Code, errors.Join(r.Cause))
 	}
 	g.server = &Server{
 		Offer: br.Serve,

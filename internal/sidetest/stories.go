@@ -210,43 +210,67 @@ func bigUp(s *story) {
 }
 
 // shortTakes: after a short Data there is silence until Resume, nothing is lost
-// and nothing comes twice, and credit is given for what was taken.
+// and nothing comes twice, and credit is given for what was taken. An end waits
+// for what comes before it.
 func shortTakes(s *story) {
-	const sent, taken = 50000, 40000
+	// The short take falls into the middle of a frame of 16 KiB and just below
+	// half a window of 64 KiB: credit for the whole frame would show.
+	const first, taken, all = 48000, 32384, 58000
+	p := pattern(all)
 	s.room = taken
 	s.bind()
-	p := pattern(sent)
-	s.peerWrites(p)
+	s.peerWrites(p[:first])
 	s.await("what there is room for", func() bool { return len(s.got) == taken })
-	s.turns()
-	s.mu.Lock()
-	calls := s.calls
-	s.mu.Unlock()
+	s.quiet(taken)
+	s.credited(taken)
+	s.take(-1)
+	s.await("the rest", func() bool { return len(s.got) == first })
+	s.credited(first)
+
+	s.take(5000)
+	s.peerWrites(p[first:])
 	s.must(s.Peer.CloseWrite())
-	s.turns()
-	s.mu.Lock()
-	// A source that does not ask Want first may have to call once more to
-	// learn that there is no room.
-	if s.calls > calls+1 || len(s.got) != taken || s.ends != 0 {
-		s.t.Errorf("before Resume: got %d calls more, %d octets, %d ends; want silence", s.calls-calls, len(s.got), s.ends)
-	}
-	s.mu.Unlock()
-	if s.Credit != nil {
-		if c := s.Credit(); c > taken {
-			s.t.Errorf("credit: got %d, want at most the %d that were taken", c, taken)
-		}
-	}
-	s.on(func() { s.mu.Lock(); s.room = -1; s.mu.Unlock(); s.Side.Resume() })
+	s.await("what there is room for", func() bool { return len(s.got) == first+5000 })
+	s.quiet(first + 5000)
+	s.take(-1)
 	s.awaitEnd()
 	s.awaitData(p)
-	if s.Credit != nil {
-		if c := s.Credit(); c > sent {
-			s.t.Errorf("credit: got %d, want at most the %d that were taken", c, sent)
-		}
-	}
+	s.credited(all)
 	s.send(nil, true)
 	s.peerEnds(io.EOF)
 	s.clean()
+}
+
+// take makes room for n octets, and says so.
+func (s *story) take(n int) {
+	s.t.Helper()
+	s.on(func() { s.mu.Lock(); s.room = n; s.mu.Unlock(); s.Side.Resume() })
+}
+
+// quiet checks that nothing more is told while there is no room. A source that
+// does not ask Want may call once more to learn that.
+func (s *story) quiet(total int) {
+	s.t.Helper()
+	s.mu.Lock()
+	calls := s.calls
+	s.mu.Unlock()
+	s.turns()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls > calls+1 || len(s.got) != total || s.ends != 0 || len(s.broken) != 0 {
+		s.t.Errorf("without room: got %d calls more, %d octets, %d ends, broken %v; want silence", s.calls-calls, len(s.got), s.ends, s.broken)
+	}
+}
+
+// credited checks that the peer got no more credit than was taken.
+func (s *story) credited(taken int64) {
+	s.t.Helper()
+	if s.Credit == nil {
+		return
+	}
+	if c := s.Credit(); c > taken {
+		s.t.Errorf("credit: got %d, want at most the %d that were taken", c, taken)
+	}
 }
 
 // lateOwner: what came before Bind is delivered after it, the end too, and not
