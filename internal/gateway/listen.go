@@ -133,7 +133,7 @@ func (l *listener) handshake(c *net.TCPConn, config *tls.Config) {
 	tc := tls.Server(shim, config)
 	ctx, cancel := context.WithTimeout(context.Background(), orOff(l.g.config.HeaderTimeout))
 	defer cancel()
-	if err := tc.HandshakeContext(ctx); err != nil {
+	if err := shim.Handshake(ctx, tc); err != nil {
 		c.Close()
 		return
 	}

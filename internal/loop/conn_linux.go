@@ -179,8 +179,8 @@ func (c *Conn) CloseWrite() {
 
 // sendFIN is the end of our direction on the wire.
 func (c *Conn) sendFIN() {
-	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
-		c.remember(err.(unix.Errno))
+	if e := sysShutdown(c.fd); e != 0 {
+		c.remember(e)
 		return
 	}
 	c.set(finSent)
@@ -261,7 +261,7 @@ func (c *Conn) release() {
 		c.linger = nil
 	}
 	c.loop.unregister(c.slot)
-	unix.Close(int(c.fd))
+	sysClose(c.fd)
 	c.fd = -1
 }
 

@@ -19,8 +19,8 @@ type dial struct {
 	loop    *Loop
 	done    func(*Conn, error) // nil: told or cancelled
 	addr    netip.AddrPort
-	path    string // of a unix socket
-	sa      unix.Sockaddr
+	path    string        // of a unix socket
+	sa      unix.Sockaddr // nil: addr as it is
 	fd      int32
 	slot    int32 // 0: not registered
 	err     error // known before a turn of the loop went by
@@ -58,7 +58,7 @@ func (d *dial) open(network, path string, o DialOptions) error {
 	switch network {
 	case "tcp":
 		var err error
-		if d.sa, family, err = sockaddr(d.addr); err != nil {
+		if family, err = d.resolveZone(); err != nil {
 			return err
 		}
 	case "unix":
@@ -66,20 +66,38 @@ func (d *dial) open(network, path string, o DialOptions) error {
 	default:
 		return fmt.Errorf("unknown network %q", network)
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
+	fd, e := sysSocket(family)
+	if e != 0 {
+		return os.NewSyscallError("socket", e)
 	}
-	d.fd = int32(fd)
+	d.fd = fd
 	if network == "tcp" {
-		return setOptions(fd, o.KeepAlive)
+		return setOptions(int(fd), o.KeepAlive)
 	}
 	return nil
 }
 
+// resolveZone returns the address family. Most addresses are given to the
+// kernel as they are; a zone has to be looked up first.
+func (d *dial) resolveZone() (family int, err error) {
+	switch ip := d.addr.Addr(); {
+	case ip.Is4():
+		return unix.AF_INET, nil
+	case ip.Is6() && !ip.Is4In6() && ip.Zone() == "":
+		return unix.AF_INET6, nil
+	}
+	d.sa, family, err = sockaddr(d.addr)
+	return family, err
+}
+
 // connect starts the connect, or tries it again.
 func (d *dial) connect() error {
-	err := unix.Connect(int(d.fd), d.sa)
+	var err error
+	if d.sa != nil {
+		err = unix.Connect(int(d.fd), d.sa)
+	} else if e := sysConnect(d.fd, d.addr); e != 0 {
+		err = e
+	}
 	switch {
 	case err == nil || err == unix.EINPROGRESS || err == unix.EINTR:
 		// A connect that is done already makes the socket writable: one way for both.
@@ -176,7 +194,7 @@ func (d *dial) close() {
 		d.slot = 0
 	}
 	if d.fd >= 0 {
-		unix.Close(int(d.fd))
+		sysClose(d.fd)
 		d.fd = -1
 	}
 }

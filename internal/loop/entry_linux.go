@@ -36,9 +36,9 @@ func (l *Loop) register(fd int32, e entry) (int32, error) {
 	}
 	s := &l.slots[i]
 	ev := unix.EpollEvent{Events: allEvents, Fd: i, Pad: int32(s.gen)}
-	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, int(fd), &ev); err != nil {
+	if e := sysWatch(l.epfd, fd, &ev); e != 0 {
 		s.next, l.vacant = l.vacant, i
-		return 0, os.NewSyscallError("epoll_ctl", err)
+		return 0, os.NewSyscallError("epoll_ctl", e)
 	}
 	s.entry = e
 	l.entries++

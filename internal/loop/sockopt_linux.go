@@ -19,19 +19,20 @@ func setOptions(fd int, keepAlive time.Duration) error {
 	if keepAlive == 0 {
 		keepAlive = DefaultKeepAlive
 	}
-	options := []struct{ level, name, value int }{
+	options := [...]struct{ level, name, value int }{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, NotSentLowat},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(max(keepAlive, time.Second) / time.Second)},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(max(keepAlive, time.Second) / time.Second)},
 	}
+	n := len(options)
 	if keepAlive < 0 {
-		options = options[:2]
+		n = 2
 	}
-	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
+	for _, o := range options[:n] {
+		if e := sysSetOption(fd, o.level, o.name, o.value); e != 0 {
+			return os.NewSyscallError("setsockopt", e)
 		}
 	}
 	return nil

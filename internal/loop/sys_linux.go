@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,50 @@ func sysAccept(fd int32, from *unix.RawSockaddrAny) (int32, unix.Errno) {
 func sysWake(fd int) {
 	one := [8]byte{1} // any value but 0 and 2^64-1 does, so the byte order is no matter
 	unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one[0])), 8)
+}
+
+// sysSocket makes a stream socket, non-blocking and close-on-exec.
+func sysSocket(family int) (int32, unix.Errno) {
+	fd, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return int32(fd), e
+}
+
+// sysConnect starts a TCP connect to an address without a zone.
+func sysConnect(fd int32, to netip.AddrPort) unix.Errno {
+	port := to.Port()
+	var raw unix.RawSockaddrInet6 // the larger of the two
+	size := uintptr(unix.SizeofSockaddrInet6)
+	if ip := to.Addr(); ip.Is4() {
+		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&raw))
+		four.Family, four.Port, four.Addr = unix.AF_INET, networkOrder(&port), ip.As4()
+		size = unix.SizeofSockaddrInet4
+	} else {
+		raw.Family, raw.Port, raw.Addr = unix.AF_INET6, networkOrder(&port), ip.As16()
+	}
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&raw)), size)
+	return e
+}
+
+// sysShutdown sends FIN behind what was written.
+func sysShutdown(fd int32) unix.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return e
+}
+
+// sysClose closes a socket, which never waits: none has a lingering close.
+func sysClose(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// sysSetOption sets an option that is an int.
+func sysSetOption(fd, level, name, value int) unix.Errno {
+	v := int32(value)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)
+	return e
+}
+
+// sysWatch adds a descriptor to an epoll.
+func sysWatch(epfd int, fd int32, ev *unix.EpollEvent) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
+	return e
 }
 
 // soError takes the pending error of a socket.
