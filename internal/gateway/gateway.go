@@ -45,13 +45,14 @@ type Gateway struct {
 	pending chan struct{} // TLS handshakes in progress
 	ready   atomic.Bool
 	closing atomic.Bool
+	closed  chan struct{}      // by Close
 	cancel  context.CancelFunc // of ordinary requests
 }
 
 // Start makes and starts a gateway. Its log goes to out. Every error is one
 // line that says what the user can do.
 func Start(c Config, out io.Writer) (*Gateway, error) {
-	g := &Gateway{config: c, slots: loop.NewSlots(1), pending: make(chan struct{}, orMany(min(c.MaxHandshakes, 1<<16)))}
+	g := &Gateway{config: c, slots: loop.NewSlots(1), pending: make(chan struct{}, min(orMany(c.MaxHandshakes), 1<<16)), closed: make(chan struct{})}
 	ok := false
 	defer func() {
 		if !ok {
@@ -87,6 +88,7 @@ func Start(c Config, out io.Writer) (*Gateway, error) {
 	g.ready.Store(true)
 	ok = true
 	go g.probe()
+	go g.giveBack()
 	return g, nil
 }
 
@@ -241,6 +243,7 @@ func (g *Gateway) Close() {
 	if !g.closing.CompareAndSwap(false, true) {
 		return
 	}
+	close(g.closed)
 	g.ready.Store(false)
 	g.stopListening()
 	if g.admin != nil {
