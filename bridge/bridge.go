@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type Bridge struct {
 	opened   atomic.Uint64
 	refused  atomic.Uint64
 	ids      atomic.Uint64
+	bounds   [len(boundCodes)]atomic.Uint64
 	draining atomic.Pointer[drain]
 
 	mu      sync.Mutex
@@ -66,11 +68,31 @@ type Stats struct {
 	Pending int64  `json:"pending"`           // handshakes in flight
 	Opened  uint64 `json:"tunnels_opened"`    // since the start
 	Refused uint64 `json:"handshakes_failed"` // since the start: refused by a backend, by the gateway, or left
+	// Bounds is how often each bound was reached since the start, by the code
+	// that the log shows for it.
+	Bounds map[string]uint64 `json:"bounds"`
+}
+
+// boundCodes name the bounds of a bridge in answers, in the log and in Stats.
+var boundCodes = [...]string{
+	"pending-limit", "tunnel-limit", "client-limit",
+	"idle-timeout", "client-idle-timeout", "backend-idle-timeout", "max-life", "stall-timeout", "linger-timeout",
 }
 
 // Stats returns the counts of now.
 func (b *Bridge) Stats() Stats {
-	return Stats{b.active.Load(), b.pending.Load(), b.opened.Load(), b.refused.Load()}
+	s := Stats{b.active.Load(), b.pending.Load(), b.opened.Load(), b.refused.Load(), make(map[string]uint64, len(boundCodes))}
+	for i, code := range boundCodes {
+		s.Bounds[code] = b.bounds[i].Load()
+	}
+	return s
+}
+
+// reached counts a bound; any other code is none.
+func (b *Bridge) reached(code string) {
+	if i := slices.Index(boundCodes[:], code); i >= 0 {
+		b.bounds[i].Add(1)
+	}
 }
 
 // shard is what a bridge has on one loop. It belongs to that loop.
@@ -229,19 +251,19 @@ func (b *Bridge) admit(h *Handshake) *Refusal {
 	case len(v) > 1 || len(v) == 1 && v[0] != "13": // RFC 6455 section 4.4
 		return &Refusal{Status: 426, Code: "wrong-version", Fields: Fields{{"Sec-WebSocket-Version", "13"}}}
 	case b.draining.Load() != nil:
-		return busy("draining")
+		return b.busy("draining")
 	}
 	pending := b.pending.Add(1)
 	switch {
 	case b.MaxPending > 0 && pending > int64(b.MaxPending):
 		b.pending.Add(-1)
-		return busy("pending-limit")
+		return b.busy("pending-limit")
 	case b.MaxTunnels > 0 && pending+b.active.Load() > int64(b.MaxTunnels):
 		b.pending.Add(-1)
-		return busy("tunnel-limit")
+		return b.busy("tunnel-limit")
 	case !b.enter(h.Client):
 		b.pending.Add(-1)
-		return busy("client-limit")
+		return b.busy("client-limit")
 	}
 	return nil
 }
@@ -249,7 +271,8 @@ func (b *Bridge) admit(h *Handshake) *Refusal {
 // retryAfter is what a refused client is asked to wait, in seconds.
 const retryAfter = 5
 
-func busy(code string) *Refusal {
+func (b *Bridge) busy(code string) *Refusal {
+	b.reached(code)
 	return &Refusal{Status: 503, Code: code, Fields: Fields{{"Retry-After", strconv.Itoa(retryAfter)}}}
 }
 

@@ -132,6 +132,7 @@ func (t *tunnel) goodbye(code int, reason, why string) {
 		return
 	}
 	t.blameGateway(why)
+	t.bridge.reached(why)
 	t.closing = t.shard.now() + int64(closeWait)
 	t.armBy(t.closing)
 	payload := append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)

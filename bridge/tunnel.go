@@ -297,6 +297,9 @@ func (t *tunnel) cut(why string, r Reason) {
 		return
 	}
 	t.blameGateway(why)
+	if t.closing == 0 {
+		t.bridge.reached(why)
+	}
 	t.reset = true
 	t.up.src.Reset(r)
 	t.up.dst.Reset(r)

@@ -357,6 +357,20 @@ func TestPing(t *testing.T) {
 	wantBytes(t, "the next ping", r.client.got, []byte{0x89, 0, 0x89, 0})
 }
 
+// TestBoundsCount: what ends tunnels is counted by the code of the log.
+func TestBoundsCount(t *testing.T) {
+	for code, b := range map[string]*Bridge{
+		"idle-timeout": {Idle: time.Minute}, "client-idle-timeout": {ClientIdle: time.Minute},
+		"backend-idle-timeout": {BackendIdle: time.Minute}, "max-life": {MaxLife: time.Minute},
+	} {
+		r := newRig(t, b).open()
+		r.loop.advance(time.Minute)
+		if s := r.b.Stats(); s.Bounds[code] != 1 || len(s.Bounds) != len(boundCodes) {
+			t.Errorf("%s: got %v, want 1 counted", code, s.Bounds)
+		}
+	}
+}
+
 func TestMaxLife(t *testing.T) {
 	r := newRig(t, &Bridge{MaxLife: time.Minute}).open()
 	for range 12 {
@@ -480,6 +494,9 @@ func TestLimits(t *testing.T) {
 		r.b.Serve(second)
 		if o := second.refused; o == nil || o.Status != 503 || o.Code != code || o.Fields.Get("Retry-After") == "" {
 			t.Fatalf("%s: got %+v, want 503 with Retry-After", code, o)
+		}
+		if n := r.b.Stats().Bounds[code]; n != 1 {
+			t.Errorf("%s: got %d counted, want 1", code, n)
 		}
 		if code == "pending-limit" {
 			r.be.done(nil, nil, &Refusal{Status: 502, Code: "connect-failed"})
