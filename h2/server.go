@@ -68,9 +68,8 @@ type Server struct {
 
 // limits are the options of a Server with their defaults filled in.
 type limits struct {
-	streams, tunnels, header                int
-	headerTime, idle, alive, stall          time.Duration
-	initialWindow, smallWindow, outputStall int32
+	streams, tunnels, header       int
+	headerTime, idle, alive, stall time.Duration
 }
 
 func or[T int | time.Duration](v, d T) T {

@@ -137,7 +137,7 @@ func trailers(fields []headerField) (http.Header, string) {
 		case "te", "host", "content-length", "trailer", "cookie", "authorization":
 			continue // RFC 9110 section 6.5.1: never merged into a head
 		}
-		h.Add(http.CanonicalHeaderKey(name), value)
+		h.Add(name, value)
 	}
 	return h, ""
 }

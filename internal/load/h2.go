@@ -103,8 +103,15 @@ func (c *conn) connect(scheme, authority, path string) *tunnel {
 	c.next += 2
 	c.streams[t.id] = t
 	c.block.Reset()
-	for _, f := range [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", scheme}, {":path", path},
-		{":authority", authority}, {"sec-websocket-version", "13"}, {"origin", scheme + "://" + authority}} {
+	for _, f := range [][2]string{
+		{":method", "CONNECT"},
+		{":protocol", "websocket"},
+		{":scheme", scheme},
+		{":path", path},
+		{":authority", authority},
+		{"sec-websocket-version", "13"},
+		{"origin", scheme + "://" + authority},
+	} {
 		_ = c.enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	c.head(c.block.Len(), http2.FrameHeaders, http2.FlagHeadersEndHeaders, t.id)

@@ -161,11 +161,8 @@ func (o *owner) pump(p []byte) {
 
 // echoer writes back what it reads, with no queue of its own.
 type echoer struct {
-	c     *Conn
-	rest  int
-	limit int // 0: none
-	ended bool
-	fail  chan *ResetError
+	c    *Conn
+	fail chan *ResetError
 }
 
 func (e *echoer) Want() int {
@@ -254,8 +251,10 @@ var certificate = sync.OnceValues(func() (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"loop.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"loop.test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 })
@@ -266,13 +265,17 @@ func serverConfig(t testing.TB, version uint16) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version,
-		DynamicRecordSizingDisabled: true}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version,
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 func clientConfig(version uint16) *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version, ServerName: "loop.test",
-		DynamicRecordSizingDisabled: true}
+	return &tls.Config{
+		InsecureSkipVerify: true, MinVersion: version, MaxVersion: version, ServerName: "loop.test",
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 // shaken returns a TLS server connection after its handshake over a shim, and

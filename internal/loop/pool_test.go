@@ -5,8 +5,16 @@ import "testing"
 func TestPoolClasses(t *testing.T) {
 	var p pool
 	for _, c := range []struct{ n, want int }{
-		{0, 512}, {1, 512}, {512, 512}, {513, 1024}, {1024, 1024}, {1025, 2048},
-		{65536, 65536}, {65537, 131072}, {131072, 131072}, {131073, 131073},
+		{0, 512},
+		{1, 512},
+		{512, 512},
+		{513, 1024},
+		{1024, 1024},
+		{1025, 2048},
+		{65536, 65536},
+		{65537, 131072},
+		{131072, 131072},
+		{131073, 131073},
 	} {
 		if b := p.get(c.n); len(b) != 0 || cap(b) != c.want {
 			t.Errorf("got len %d cap %d for %d octets, want 0 and %d", len(b), cap(b), c.n, c.want)

@@ -63,7 +63,8 @@ func ListenConfig(keepAlive time.Duration) net.ListenConfig {
 func takeFD(c interface {
 	syscall.Conn
 	Close() error
-}) (int32, error) {
+},
+) (int32, error) {
 	defer c.Close()
 	raw, err := c.SyscallConn()
 	if err != nil {
