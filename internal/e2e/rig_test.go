@@ -213,7 +213,13 @@ func frame(first byte, masked bool, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaryDir != "" {
+		os.RemoveAll(binaryDir)
+	}
+	os.Exit(code)
+}
 
 // listenUnix makes a backend on a unix socket.
 func listenUnix(t *testing.T, path string) *rawpeer.Backend {
