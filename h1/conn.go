@@ -213,6 +213,9 @@ func (c *conn) request(head string) {
 // reject answers a request that nobody else sees.
 func (c *conn) reject(w *wrong) {
 	c.s.count(func(n *Counters) *atomic.Uint64 { return &n.Rejected })
+	if c.s.Rejected != nil {
+		c.s.Rejected(c.client, w.status, w.code)
+	}
 	c.body = newBody(frameNone, 0)
 	c.closing = w.close
 	c.endsHere()

@@ -68,6 +68,10 @@ type Server struct {
 
 	// Counters, if not nil, are kept up to date.
 	Counters *Counters
+	// Rejected is told, on the loop, of each request that this package answered
+	// by itself; code is the reason that stands in the answer. It must not
+	// block. nil: nobody is told.
+	Rejected func(client *bridge.Client, status int, code string)
 
 	draining atomic.Bool
 	conns    atomic.Int64

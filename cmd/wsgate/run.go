@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -90,6 +92,9 @@ func serve(c gateway.Config) error {
 		return err
 	}
 	defer g.Close()
+	// net/http has words for the standard logger now and then.
+	log.SetFlags(0)
+	log.SetOutput(lines{g})
 	for s := range signals {
 		if s == syscall.SIGHUP {
 			_ = g.ReloadCertificates() // logged; the old ones stay
@@ -109,6 +114,14 @@ func serve(c gateway.Config) error {
 	}()
 	g.Drain(ctx)
 	return nil
+}
+
+// lines turns what is written to the standard logger into lines of the gateway's.
+type lines struct{ g *gateway.Gateway }
+
+func (l lines) Write(p []byte) (int, error) {
+	l.g.Log().Warn(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // setProcs gives every loop a P of its own beside those of the goroutines: a

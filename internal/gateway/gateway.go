@@ -163,7 +163,8 @@ func (g *Gateway) wire() error {
 	g.h1 = &h1.Server{
 		Offer: offer, Exchange: ordinary, MaxHeader: c.MaxHeader, HeaderTimeout: orOff(c.HeaderTimeout),
 		IdleTimeout: orOff(c.IdleConn), PathDots: c.PathDots, SynthesizeKey: c.SynthesizeKey,
-		Counters: &g.h1c, H2: g.h2.Serve,
+		StallTimeout: orOff(c.StallTimeout), Counters: &g.h1c, H2: g.h2.Serve,
+		Rejected: func(cl *bridge.Client, status int, code string) { g.log.Rejected(cl, 1, status, code) },
 	}
 	return nil
 }
