@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,7 @@ func demoCommand() *cobra.Command {
 	c := gateway.Default()
 	c.Listen = []string{"https://127.0.0.1:8443", "https://[::1]:8443"}
 	c.SelfSigned = true
+	c.DrainTime = 2 * time.Second // nobody waits for a demo to end
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the gateway with a backend inside; open https://localhost:8443/",

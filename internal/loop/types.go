@@ -16,7 +16,8 @@ import (
 type Far interface {
 	// Want says how many octets the owner takes now. A socket reads no more
 	// than that; 0 keeps Data away until Resume. End and Broken still come
-	// once nothing is left that Data could hand over.
+	// once nothing is left that Data could hand over; a TLS stream may learn of
+	// its End only when Want is over 0 again.
 	Want() int
 	// Data hands over p, which is valid only during the call, and returns how
 	// many octets were taken. After a short take the stream keeps the rest and
