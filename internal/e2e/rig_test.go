@@ -214,6 +214,10 @@ func frame(first byte, masked bool, payload []byte) []byte {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(backendEnv) != "" {
+		backendProcess()
+		return
+	}
 	code := m.Run()
 	if binaryDir != "" {
 		os.RemoveAll(binaryDir)
