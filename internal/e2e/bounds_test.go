@@ -77,7 +77,7 @@ func TestStreamLimits(t *testing.T) {
 		t.Errorf("third tunnel: got %q, want retry-after", head)
 	}
 	r.must(c.WantData(id, []byte("503 service unavailable: connection-tunnel-limit\n")))
-	held := []uint32{c.Get("/held"), c.Get("/held")}
+	held := map[string]uint32{"GET /a HTTP/1.1": c.Get("/a"), "GET /b HTTP/1.1": c.Get("/b")}
 	backends := []*rawpeer.BackendConn{r.next(), r.next()}
 	for _, x := range []uint32{c.Get("/over"), c.Connect("/over")} {
 		r.must(c.WantReset(x, http2.ErrCodeRefusedStream))
@@ -87,11 +87,11 @@ func TestStreamLimits(t *testing.T) {
 	if got := r.dials(before); got != 2 {
 		t.Errorf("connections for two requests and three refused streams: got %d, want 2", got)
 	}
-	for i, be := range backends {
-		_, err := be.ReadHead()
+	for _, be := range backends {
+		h, err := be.ReadHead()
 		r.must(err)
 		r.must(be.Write([]byte("HTTP/1.1 204 No Content\r\n\r\n")))
-		_, err = c.WantStatus(held[i], 204)
+		_, err = c.WantStatus(held[h.Line], 204)
 		r.must(err)
 	}
 	r.must(c.End(a)) // the places are given back
@@ -639,4 +639,55 @@ func deaf(r *rig) net.Conn {
 	_, err = io.WriteString(tc, http2.ClientPreface)
 	r.must(err)
 	return tc
+}
+
+// TestDeafPipeline: a client of HTTP/1.1 that asks and never reads is cut after
+// the stall time.
+func TestDeafPipeline(t *testing.T) {
+	r := start(t, func(c *gateway.Config) { c.StallTimeout = 500 * time.Millisecond })
+	nc, err := net.Dial("tcp", r.http)
+	r.must(err)
+	t.Cleanup(func() { nc.Close() })
+	r.must(nc.(*net.TCPConn).SetReadBuffer(4096))
+	wrong := strings.Replace(rawpeer.UpgradeRequest("/chat"), rawpeer.Key, "no-key", 1) // is answered 400
+	p := []byte(strings.Repeat(wrong, 100))
+	for range 10000 {
+		nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		if _, err = nc.Write(p); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("writing to the gateway: got %v, want a reset", err)
+	}
+	r.settle("an end", func(c gateway.Counters) bool { return c.H1Connections == 0 && c.H1["Aborted"] == 1 })
+}
+
+// TestSlowHandshakes: TLS handshakes are bounded in number and in time; over
+// the number accepting waits.
+func TestSlowHandshakes(t *testing.T) {
+	r := start(t, func(c *gateway.Config) { c.MaxHandshakes, c.HeaderTimeout = 1, time.Second })
+	begin := time.Now()
+	silent, err := net.Dial("tcp", r.https)
+	r.must(err)
+	t.Cleanup(func() { silent.Close() })
+	ended := make(chan error, 1)
+	go func() {
+		silent.SetReadDeadline(time.Now().Add(rawpeer.Patience))
+		_, err := silent.Read(make([]byte, 1))
+		ended <- err
+	}()
+	c := r.h2() // its handshake has to wait for the end of the other
+	if d := time.Since(begin); d < time.Second {
+		t.Errorf("a second handshake: got an end after %v, want it to wait for the first, 1s", d)
+	}
+	r.must(c.WantAlive())
+	select {
+	case err := <-ended:
+		if err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a client that says nothing: got %v, want the end of the connection", err)
+		}
+	case <-time.After(rawpeer.Patience):
+		t.Error("a client that says nothing: got no end of the connection")
+	}
 }
