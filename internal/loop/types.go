@@ -1,6 +1,6 @@
 // Package loop runs sockets on event loops. A Loop is one goroutine with its
 // own epoll; everything that hangs on it is touched by that goroutine only, so
-// nothing here locks. A Conn is one socket on a loop, plain or TLS.
+// nothing here locks but the queue of Post. A Conn is one socket on a loop, plain or TLS.
 //
 // "On the loop" in a comment means: from a callback of that loop or a function
 // given to Post, and also before Run is called. "Any goroutine" means just that.

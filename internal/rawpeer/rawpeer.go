@@ -1,4 +1,4 @@
-// Package rawpeer is the one raw peer of tests, conformance suite and load: an
+// Package rawpeer is the raw peer of the tests, and of the conformance suite to come: an
 // HTTP/1.1 client, an HTTP/2 client and an HTTP/1.1 backend that can say
 // anything, also wrong things, and that see everything: each octet, each frame,
 // and whether a connection ended by FIN or by RST.
