@@ -70,9 +70,10 @@ func TestAuthorityAndHost(t *testing.T) {
 		return c.Headers(append(f(":method", "GET", ":scheme", "https", ":path", "/"), f(pairs...)...), true)
 	}
 	r.check("181", c.WantReset(get(":authority", "a", "host", "b"), http2.ErrCodeProtocol))
-	for name, id := range map[string]uint32{
-		"host alone": get("host", "a"), "both the same": get(":authority", "a", "host", "A:443"),
+	for name, fields := range map[string][]string{
+		"host alone": {"host", "a"}, "both the same": {":authority", "a", "host", "A:443"},
 	} {
+		id := get(fields...)
 		b := r.next()
 		h, err := b.ReadHead()
 		r.must(err)
