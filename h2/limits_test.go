@@ -403,6 +403,15 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// TestShortIdle: an idle time below the header time holds all the same.
+func TestShortIdle(t *testing.T) {
+	p := newPeer(t, func(s *Server) { s.IdleTimeout = time.Second })
+	p.loop.sleep(time.Second - time.Millisecond)
+	p.want()
+	p.loop.sleep(2 * time.Millisecond)
+	p.want("GOAWAY 0 NO_ERROR")
+}
+
 // TestKeepAlive: a quiet connection with a tunnel is asked, and dead without an
 // answer; one that answers lives for ever.
 func TestKeepAlive(t *testing.T) {

@@ -87,11 +87,15 @@ func TestStreamLimits(t *testing.T) {
 	if got := r.dials(before); got != 2 {
 		t.Errorf("connections for two requests and three refused streams: got %d, want 2", got)
 	}
-	for _, be := range backends {
+	var lines []string
+	for _, be := range backends { // an answer would let the next request have its connection
 		h, err := be.ReadHead()
 		r.must(err)
+		lines = append(lines, h.Line)
+	}
+	for i, be := range backends {
 		r.must(be.Write([]byte("HTTP/1.1 204 No Content\r\n\r\n")))
-		_, err = c.WantStatus(held[h.Line], 204)
+		_, err = c.WantStatus(held[lines[i]], 204)
 		r.must(err)
 	}
 	r.must(c.End(a)) // the places are given back
@@ -266,10 +270,7 @@ func TestHeaderLimit(t *testing.T) {
 // TestFrontTimeouts: a client that says nothing, too little or no more, and one
 // that has a tunnel and is therefore not idle (row 129).
 func TestFrontTimeouts(t *testing.T) {
-	r := start(t, func(c *gateway.Config) { c.HeaderTimeout, c.IdleConn = time.Second, 500*time.Millisecond })
-	honest := r.h2()
-	id, b := r.open(honest)
-
+	r := start(t, func(c *gateway.Config) { c.HeaderTimeout = 3 * time.Second }) // TLS included
 	silent, err := rawpeer.DialH2Quiet(r.https, clientTLS)
 	r.must(err)
 	t.Cleanup(silent.Close)
@@ -279,7 +280,7 @@ func TestFrontTimeouts(t *testing.T) {
 	defer tick.Stop()
 	for i := 0; len(slow.GoAways()) == 0; i++ {
 		<-tick.C
-		if i == 199 || slow.Raw([]byte{0x82}) != nil {
+		if i == 198 || slow.Raw([]byte{0x82}) != nil {
 			break
 		}
 	}
@@ -289,6 +290,9 @@ func TestFrontTimeouts(t *testing.T) {
 	r.check("no preface", silent.WantClosed())
 	r.counted("PrefaceTimeout", 1)
 
+	r = start(t, func(c *gateway.Config) { c.IdleConn = time.Second })
+	honest := r.h2()
+	id, b := r.open(honest)
 	idle := r.h2()
 	r.check("idle", idle.WantGoAway(http2.ErrCodeNo))
 	r.check("idle", idle.WantClosed())
@@ -666,7 +670,7 @@ func TestDeafPipeline(t *testing.T) {
 // TestSlowHandshakes: TLS handshakes are bounded in number and in time; over
 // the number accepting waits.
 func TestSlowHandshakes(t *testing.T) {
-	r := start(t, func(c *gateway.Config) { c.MaxHandshakes, c.HeaderTimeout = 1, time.Second })
+	r := start(t, func(c *gateway.Config) { c.MaxHandshakes, c.HeaderTimeout = 1, 2*time.Second })
 	begin := time.Now()
 	silent, err := net.Dial("tcp", r.https)
 	r.must(err)
@@ -678,8 +682,8 @@ func TestSlowHandshakes(t *testing.T) {
 		ended <- err
 	}()
 	c := r.h2() // its handshake has to wait for the end of the other
-	if d := time.Since(begin); d < time.Second {
-		t.Errorf("a second handshake: got an end after %v, want it to wait for the first, 1s", d)
+	if d := time.Since(begin); d < 2*time.Second {
+		t.Errorf("a second handshake: got an end after %v, want it to wait for the first, 2s", d)
 	}
 	r.must(c.WantAlive())
 	select {
