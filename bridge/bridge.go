@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -201,7 +202,7 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 		if !errors.As(err, &r) {
 			r = &Refusal{Status: 502, Code: "backend-failed", Cause: err}
 		}
-		p.refuse(r)
+		p.refuse(notOpen(r, p.info.Major))
 		return
 	}
 	p.over = true
@@ -219,6 +220,18 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 	if d := b.draining.Load(); d != nil {
 		t.drainBy(d)
 	}
+}
+
+// notOpen keeps a backend's 2xx from a client that asked by CONNECT: there it
+// would mean that the tunnel is open (RFC 9110 section 9.3.6).
+func notOpen(r *Refusal, major int) *Refusal {
+	if major == 1 || r.Status < 200 || r.Status > 299 {
+		return r
+	}
+	if r.Stream != nil {
+		r.Stream.Reset(ReasonFarSide)
+	}
+	return &Refusal{Status: 502, Code: "backend-2xx", Cause: fmt.Errorf("backend answers the handshake with status %d", r.Status)}
 }
 
 func (p *opening) refuse(r *Refusal) {

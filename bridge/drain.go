@@ -8,7 +8,8 @@ import (
 
 // drain is the order to end all tunnels.
 type drain struct {
-	begin, spread, deadline time.Time
+	spread   time.Time
+	deadline time.Time // zero: none
 }
 
 func (b *Bridge) drainCode() int {
@@ -20,7 +21,8 @@ func (b *Bridge) drainCode() int {
 
 // Drain refuses new offers and ends each tunnel with a Close frame towards both
 // ends (RFC 6455 section 7.4.1: 1001), spread over the time d; what is left
-// after d is reset. It returns when no tunnel and no handshake is left, or with
+// after d is reset. With d 0 all are ended at once, and there is no deadline but
+// the tunnels' own. It returns when no tunnel and no handshake is left, or with
 // the context's error.
 func (b *Bridge) Drain(ctx context.Context, d time.Duration) error {
 	select {
@@ -36,7 +38,10 @@ func (b *Bridge) startDrain(d time.Duration) <-chan struct{} {
 	now := time.Now()
 	// The last Close frame has its answer before the deadline, if d allows.
 	spread := max(d-closeWait-time.Second, d/2)
-	order := &drain{begin: now, spread: now.Add(spread), deadline: now.Add(d)}
+	order := &drain{spread: now.Add(spread)}
+	if d > 0 {
+		order.deadline = now.Add(d)
+	}
 	b.mu.Lock()
 	if b.idle == nil {
 		b.idle = make(chan struct{})
@@ -73,8 +78,12 @@ func (t *tunnel) drainBy(d *drain) {
 	if left := time.Until(d.spread); left > 0 {
 		at += rand.Int64N(int64(left))
 	}
-	t.drain, t.deadline = at, now+int64(max(0, time.Until(d.deadline)))
-	t.armBy(min(at, t.deadline))
+	t.drain = at
+	t.armBy(at)
+	if !d.deadline.IsZero() {
+		t.deadline = now + int64(max(0, time.Until(d.deadline)))
+		t.armBy(t.deadline)
+	}
 }
 
 // checkIdle ends the wait of Drain once nothing is left.

@@ -182,7 +182,12 @@ func (f *flow) Broken(err *ResetError) {
 	case clean && (f.ended || f.other().watch.closed()):
 		f.gone()
 	default:
-		t.blame(f, "reset", err)
+		if err.Remote {
+			t.blame(f, "reset", err)
+		} else {
+			t.blameGateway(err.Reason.String())
+			t.cause = err
+		}
 		t.reset = true
 		f.dst.Reset(ReasonFarSide)
 		f.src.Reset(ReasonFarSide)
@@ -296,7 +301,10 @@ func (t *tunnel) cut(why string, r Reason) {
 	if t.done {
 		return
 	}
-	t.blameGateway(why)
+	// Whoever began to end it, it was the gateway that cut it.
+	if t.by != "gateway" {
+		t.by, t.why, t.cause = "gateway", why, nil
+	}
 	if t.closing == 0 {
 		t.bridge.reached(why)
 	}

@@ -190,7 +190,28 @@ func TestLinger(t *testing.T) {
 		t.Fatal("the tunnel ended before the linger time")
 	}
 	r.loop.advance(time.Millisecond)
-	r.want("client", "closed", true)
+	r.want("gateway", "linger-timeout", true)
+}
+
+// TestOwnCut: a side that the gateway itself took away is blamed on nobody else.
+func TestOwnCut(t *testing.T) {
+	r := newRig(t, &Bridge{}).open()
+	r.client.far.Broken(&ResetError{Reason: ReasonShutdown})
+	r.want("gateway", "shutdown", true)
+}
+
+// TestForeign2xx: rows 91 and 92; on HTTP/1.1 it is an ordinary answer (row 227).
+func TestForeign2xx(t *testing.T) {
+	for major, want := range map[int]int{1: 200, 2: 502, 3: 502} {
+		r := newRig(t, &Bridge{})
+		r.offer.h.Major = major
+		r.b.Serve(r.offer)
+		r.be.done(nil, nil, &Refusal{Status: 200, Foreign: true, Body: []byte("page")})
+		o := r.offer.refused
+		if o == nil || o.Status != want || (want == 502) != (o.Code == "backend-2xx") || (want == 502) == (string(o.Body) == "page") {
+			t.Errorf("HTTP/%d: got %+v, want status %d", major, o, want)
+		}
+	}
 }
 
 // TestIdleSaysGoodbye: Close 1001 both ways, the answers, the ends (rows 114, 115, 133).

@@ -86,7 +86,8 @@ func withoutMissingIPv6(listen []string) []string {
 // serve runs a gateway until it is told to stop. SIGTERM and SIGINT drain, a
 // second one ends at once; SIGHUP reads the certificates again.
 func serve(c gateway.Config) error {
-	setProcs(c.Loops)
+	setProcs(&c)
+	raiseLimit()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	g, err := gateway.Start(c, os.Stderr)
@@ -128,12 +129,19 @@ func (l lines) Write(p []byte) (int, error) {
 
 // setProcs gives every loop a P of its own beside those of the goroutines: a
 // loop waits in Go's netpoller, which wakes it late when all Ps compute.
-func setProcs(loops int) {
-	if os.Getenv("GOMAXPROCS") != "" {
-		return
+func setProcs(c *gateway.Config) {
+	c.Settle()
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(c.Cores + c.Loops)
 	}
-	if loops <= 0 {
-		loops = gateway.DefaultLoops()
+}
+
+// raiseLimit raises the soft limit on descriptors to the hard one: Go's runtime
+// stops one short of it. Without the right to, the limit stays as it is.
+func raiseLimit() {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil && l.Cur < l.Max {
+		l.Cur = l.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + loops)
 }

@@ -86,3 +86,41 @@ func hasLine(log string, want map[string]any) bool {
 	}
 	return false
 }
+
+// TestBackend2xx: over HTTP/2 the answer is the gateway's own, and client and
+// log are told the same (rows 91, 92).
+func TestBackend2xx(t *testing.T) {
+	r := start(t, nil)
+	c := r.h2()
+	id := c.Connect("/chat")
+	b := r.next()
+	_, err := b.ReadHead()
+	r.must(err)
+	r.must(b.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage")))
+	_, err = c.WantStatus(id, 502)
+	r.must(err)
+	r.must(c.WantData(id, []byte("502 bad gateway: backend-2xx\n")))
+	r.must(b.WantEnded())
+	r.settle("a line with the reason", func(gateway.Counters) bool { return strings.Contains(r.log.String(), "status=502 reason=backend-2xx") })
+}
+
+// TestOptionsOff: 0 means off.
+func TestOptionsOff(t *testing.T) {
+	r := start(t, func(c *gateway.Config) {
+		c.BufferMemory, c.DrainTime, c.StallTimeout, c.Idle, c.KeepAlive, c.MaxStreams, c.MaxTunnelsPerConn, c.MaxPending, c.MaxHandshakes = 0, 0, 0, 0, 0, 0, 0, 0, 0
+		c.ConnectTimeout, c.TLSTimeout, c.OpenTimeout, c.Linger, c.HeaderTimeout, c.ResponseTimeout, c.IdleConn = 0, 0, 0, 0, 0, 0, 0
+	})
+	c := r.h2()
+	id, b := r.open(c)
+	r.must(c.Data(id, []byte("x"), false))
+	r.must(b.WantBytes([]byte("x")))
+	get := c.Get("/page")
+	page := r.next()
+	_, err := page.ReadHead()
+	r.must(err)
+	r.must(page.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+	_, err = c.WantStatus(get, 200)
+	r.must(err)
+	_, h1 := r.openH1(true)
+	h1.Close()
+}

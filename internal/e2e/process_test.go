@@ -519,16 +519,37 @@ func (p *process) cpu() time.Duration {
 	return d
 }
 
-// TestSoftLimit: the soft limit on descriptors is raised to the hard one, of
-// which the Go runtime leaves one.
+// TestDrainWithoutDeadline: with --drain-time 0 tunnels are ended at once, with
+// Close 1001 and their peers' own time.
+func TestDrainWithoutDeadline(t *testing.T) {
+	p := runs(t, "", "--drain-time", "0")
+	c := p.h2()
+	id, b := p.open(c)
+	p.must(p.cmd.Process.Signal(syscall.SIGTERM))
+	bye := append([]byte{0x88, 2}, 0x03, 0xe9)
+	p.must(c.WantData(id, bye))
+	p.must(c.Data(id, frame(0x88, true, []byte{0x03, 0xe9}), false))
+	p.must(c.WantEnd(id))
+	p.must(c.End(id))
+	got := make([]byte, 8)
+	if _, err := io.ReadFull(b, got); err != nil || got[0] != 0x88 || got[1] != 0x82 {
+		t.Errorf("at the backend: got %q %v, want a masked Close", got, err)
+	}
+	p.must(b.Write([]byte{0x88, 2, 0x03, 0xe9}))
+	p.must(b.CloseWrite())
+	p.must(b.WantFIN())
+	p.wantExit(0)
+}
+
+// TestSoftLimit: the soft limit on descriptors is raised to the hard one.
 func TestSoftLimit(t *testing.T) {
 	p := runs(t, `ulimit -S -n 256; ulimit -H -n 5000; exec "$@"`)
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
 	p.must(err)
 	for line := range bytes.Lines(b) {
 		if f := strings.Fields(string(line)); len(f) > 4 && f[0] == "Max" && f[1] == "open" {
-			if f[3] != "4999" || f[4] != "5000" {
-				t.Errorf("got %q, want the soft limit raised to 4999", line)
+			if f[3] != "5000" || f[4] != "5000" {
+				t.Errorf("got %q, want the soft limit raised to 5000", line)
 			}
 			return
 		}

@@ -82,13 +82,21 @@ type LoopCounters struct {
 	WakeMaxUs   int64   `json:"wake_max_us"`   // the longest of the last second
 }
 
+// bufferMemory is what connections queue, 0 without a budget.
+func (g *Gateway) bufferMemory() int64 {
+	if g.memory == nil {
+		return 0
+	}
+	return g.memory.Used()
+}
+
 // Counters returns the figures of now.
 func (g *Gateway) Counters() Counters {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	c := Counters{
 		Stats: g.bridge.Stats(), Descriptors: descriptors(), Goroutines: runtime.NumGoroutine(),
-		H1Connections: g.h1.Connections(), H2Connections: g.h2.Connections(), BufferMemory: g.memory.Used(),
+		H1Connections: g.h1.Connections(), H2Connections: g.h2.Connections(), BufferMemory: g.bufferMemory(),
 		HeapBytes: m.HeapAlloc, H1: atomics(&g.h1c), H2: atomics(&g.h2c),
 	}
 	for _, l := range g.loops.Loops() {

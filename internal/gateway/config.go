@@ -55,7 +55,8 @@ type Config struct {
 	PathDots        bool
 	NoVia           bool
 	TrustedProxies  []string // CIDR
-	Loops           int      // 0: min(cores, 4)
+	Cores           int      // processors this process may use; 0: GOMAXPROCS
+	Loops           int      // 0: one per core, at most 4
 	Admin           string   // address; "" means none
 	Log             string   // "text", "json" or "off"
 	LogLevel        slog.Level
@@ -72,8 +73,16 @@ func Default() Config {
 	}
 }
 
-// DefaultLoops is how many event loops serve if nobody says.
-func DefaultLoops() int { return min(runtime.NumCPU(), 4) }
+// Settle fills in the cores, from GOMAXPROCS, which knows the limit of a
+// container, and the loops. Who changes GOMAXPROCS calls it before.
+func (c *Config) Settle() {
+	if c.Cores <= 0 {
+		c.Cores = runtime.GOMAXPROCS(0)
+	}
+	if c.Loops <= 0 {
+		c.Loops = min(c.Cores, 4)
+	}
+}
 
 // off stands for "never" where a wire package takes 0 for its default.
 const off = 10 * 365 * 24 * time.Hour
@@ -132,6 +141,9 @@ type upstream struct {
 }
 
 func parseBackend(s string) (upstream, error) {
+	if s == "" {
+		return upstream{}, wrong("--backend", "missing; say for example --backend ws://127.0.0.1:3000")
+	}
 	u, err := url.Parse(s)
 	if err != nil {
 		return upstream{}, wrong("--backend", "%q is no URL: %v", s, errors.Unwrap(err))

@@ -52,7 +52,8 @@ type Gateway struct {
 // Start makes and starts a gateway. Its log goes to out. Every error is one
 // line that says what the user can do.
 func Start(c Config, out io.Writer) (*Gateway, error) {
-	g := &Gateway{config: c, slots: loop.NewSlots(1), pending: make(chan struct{}, min(orMany(c.MaxHandshakes), 1<<16)), closed: make(chan struct{})}
+	c.Settle()
+	g := &Gateway{config: c, pending: make(chan struct{}, min(orMany(c.MaxHandshakes), 1<<16)), closed: make(chan struct{})}
 	ok := false
 	defer func() {
 		if !ok {
@@ -64,13 +65,10 @@ func Start(c Config, out io.Writer) (*Gateway, error) {
 		c.LogLevel = slog.LevelError + 100
 	}
 	g.log = accesslog.New(out, c.Log, c.LogLevel)
-	n := c.Loops
-	if n <= 0 {
-		n = DefaultLoops()
-	}
-	g.slots = loop.NewSlots(max(1, cores()-n))
+	// CPU-heavy handshakes leave the loops their share.
+	g.slots = loop.NewSlots(max(1, c.Cores-c.Loops))
 	var err error
-	if g.loops, err = loop.NewGroup(n); err != nil {
+	if g.loops, err = loop.NewGroup(c.Loops); err != nil {
 		return nil, err
 	}
 	if err = g.wire(); err != nil {
@@ -151,7 +149,9 @@ func (g *Gateway) wire() error {
 	if !c.NoWebSocket {
 		offer = g.bridge.Serve
 	}
-	g.memory = h2.NewMemory(c.BufferMemory)
+	if c.BufferMemory > 0 {
+		g.memory = h2.NewMemory(c.BufferMemory)
+	}
 	g.h2 = &h2.Server{
 		Offer: offer, Exchange: ordinary, MaxStreams: orMany(c.MaxStreams), MaxTunnels: orMany(c.MaxTunnelsPerConn),
 		MaxHeader: c.MaxHeader, HeaderTimeout: orOff(c.HeaderTimeout), IdleTimeout: orOff(c.IdleConn),
@@ -203,7 +203,8 @@ func (g *Gateway) probe() {
 // ReloadCertificates reads the certificate files again. On an error the old
 // ones stay.
 func (g *Gateway) ReloadCertificates() error {
-	if g.certs == nil {
+	if g.certs == nil || g.certs.cert == "" {
+		g.log.Info("no certificate files to read again")
 		return nil
 	}
 	if err := g.certs.reload(); err != nil {
@@ -224,8 +225,11 @@ func (g *Gateway) Drain(ctx context.Context) {
 	g.stopListening()
 	g.h2.Drain()
 	g.h1.Drain()
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
+	if d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
 	_ = g.bridge.Drain(ctx, d) // what is left at the deadline is cut by Close
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -233,7 +237,7 @@ func (g *Gateway) Drain(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			g.log.Warn("drain time is over", slog.Int("connections", g.h1.Connections()+g.h2.Connections()))
+			g.log.Warn("drain is cut short", slog.Int("connections", g.h1.Connections()+g.h2.Connections()))
 			return
 		}
 	}

@@ -7,15 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
 	"wsgate/bridge"
 	"wsgate/internal/loop"
 )
-
-func cores() int { return runtime.NumCPU() }
 
 // listener is one --listen.
 type listener struct {
@@ -109,14 +106,18 @@ func (l *listener) client(c *loop.Conn, state *tls.ConnectionState) *bridge.Clie
 func (l *listener) acceptTLS(config *tls.Config) {
 	wait := 5 * time.Millisecond
 	for {
-		l.g.pending <- struct{}{}
 		c, err := l.tcp.AcceptTCP()
 		if err == nil {
 			wait = 5 * time.Millisecond
-			go l.handshake(c, config)
+			select {
+			case l.g.pending <- struct{}{}:
+				go l.handshake(c, config)
+			case <-l.g.closed:
+				c.Close()
+				return
+			}
 			continue
 		}
-		<-l.g.pending
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
