@@ -121,7 +121,7 @@ func (a *attempt) dial(t target) {
 	}
 	a.stop = l.Dial(t.network, t.addr, t.path, loop.DialOptions{
 		Timeout:   orDefault(a.b.ConnectTimeout, defaultConnectTimeout),
-		KeepAlive: orDefault(a.b.KeepAlive, defaultKeepAlive),
+		KeepAlive: a.b.keepAlive(),
 	}, a.connected)
 }
 

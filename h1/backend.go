@@ -48,7 +48,8 @@ type Backend struct {
 	TLSTimeout time.Duration
 	// OpenTimeout bounds all of it, from Open to the answer's head. Default 10 s.
 	OpenTimeout time.Duration
-	// KeepAlive is the interval of TCP keep-alive probes. Default 30 s.
+	// KeepAlive is the interval of TCP keep-alive probes. Default 30 s; negative:
+	// none.
 	KeepAlive time.Duration
 	// MaxHead bounds the head of an answer in octets. Default 64 KiB.
 	MaxHead int
@@ -92,6 +93,14 @@ func orDefault[T int | time.Duration](v, def T) T {
 		return v
 	}
 	return def
+}
+
+// keepAlive is as package loop wants it: negative for none.
+func (b *Backend) keepAlive() time.Duration {
+	if b.KeepAlive == 0 {
+		return defaultKeepAlive
+	}
+	return b.KeepAlive
 }
 
 // target is where one connection attempt goes.

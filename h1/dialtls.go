@@ -30,7 +30,7 @@ func (b *Backend) shake(ctx context.Context, network, address string, then func(
 	d := net.Dialer{Timeout: orDefault(b.ConnectTimeout, defaultConnectTimeout), KeepAlive: -1}
 	if network == "tcp" {
 		// The socket gets the options of those that the loop itself dials.
-		d.Control = loop.ListenConfig(orDefault(b.KeepAlive, defaultKeepAlive)).Control
+		d.Control = loop.ListenConfig(b.keepAlive()).Control
 	}
 	raw, err := d.DialContext(ctx, network, address)
 	if err != nil {
