@@ -127,20 +127,28 @@ func appendConnection(dst []byte, status int, end bool) []byte {
 	return dst
 }
 
-// appendOwn writes a whole answer of the front's own: one plain line with its
-// code as content.
+// ownFields are those of the front's own answers, beside ownLine as content.
+const ownFields = "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
+
+// ownLine is the content of the front's own answers: the status in words and a
+// reason code.
+func ownLine(status int, code string) string {
+	return strconv.Itoa(status) + " " + strings.ToLower(http.StatusText(status)) + ": " + code + "\n"
+}
+
+// appendOwn writes a whole answer of the front's own.
 func appendOwn(dst []byte, now time.Time, w *wrong, head bool) []byte {
+	line := ownLine(w.status, w.code)
 	dst = appendStatus(dst, w.status)
 	dst = appendDate(dst, now)
-	dst = append(dst, "Content-Type: text/plain; charset=utf-8\r\n"...)
-	dst = appendFraming(dst, plan{frameLength, int64(len(w.code) + 1)})
+	dst = append(dst, ownFields...)
+	dst = appendFraming(dst, plan{frameLength, int64(len(line))})
 	dst = appendConnection(dst, w.status, w.close)
 	dst = append(dst, "\r\n"...)
 	if head { // RFC 9110 section 9.3.2
 		return dst
 	}
-	dst = append(dst, w.code...)
-	return append(dst, '\n')
+	return append(dst, line...)
 }
 
 // appendSwitch writes the 101 that opens a tunnel (RFC 6455 section 4.2.2): no

@@ -345,7 +345,7 @@ func TestRefuse(t *testing.T) {
 	}{
 		{
 			"row 170", &bridge.Refusal{Status: 426, Code: "wrong-version", Fields: bridge.Fields{{Name: "Sec-WebSocket-Version", Value: "13"}}},
-			"HTTP/1.1 426 Upgrade Required\nSec-WebSocket-Version: 13\nContent-Type: text/plain; charset=utf-8\nContent-Length: 14\nUpgrade: websocket\nConnection: Upgrade\n\nwrong-version\n",
+			"HTTP/1.1 426 Upgrade Required\nSec-WebSocket-Version: 13\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 36\nUpgrade: websocket\nConnection: Upgrade\n\n426 upgrade required: wrong-version\n",
 		},
 		{
 			"row 172", &bridge.Refusal{Status: 200, Foreign: true, Body: []byte("hi"), Fields: bridge.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "X", Value: "y"}}},
@@ -365,6 +365,38 @@ func TestRefuse(t *testing.T) {
 		f.settle()
 		if got := statuses(f.t.output()); got != "200" {
 			t.Errorf("%s: next request got %q, want 200", tc.name, got)
+		}
+	}
+}
+
+// TestOwnAnswers: one plain line, the same as on the other front.
+func TestOwnAnswers(t *testing.T) {
+	for _, tc := range []struct{ name, send, want string }{
+		{
+			"target", "GET /a/../b HTTP/1.1\nHost: a\n\n",
+			"HTTP/1.1 400 Bad Request\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 27\n\n400 bad request: path-dots\n",
+		},
+		{
+			"utf-8", "GET /\u00e9 HTTP/1.1\nHost: a\n\n",
+			"HTTP/1.1 400 Bad Request\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 28\n\n400 bad request: bad-target\n",
+		},
+		{
+			"HEAD", "HEAD /a/%2e/b HTTP/1.1\nHost: a\n\n",
+			"HTTP/1.1 400 Bad Request\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 27\n\n",
+		},
+		{
+			"CONNECT", "CONNECT b:80 HTTP/1.1\nHost: b:80\n\n",
+			"HTTP/1.1 501 Not Implemented\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 43\nConnection: close\n\n501 not implemented: connect-not-supported\n",
+		},
+	} {
+		f := newFront(nil)
+		f.t.send(crlf(tc.send))
+		out := f.t.output()
+		if got := strings.ReplaceAll(datesAway.ReplaceAllString(out, ""), "\r\n", "\n"); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+		if !datesAway.MatchString(out) {
+			t.Errorf("%s: got no Date in %q", tc.name, out)
 		}
 	}
 }

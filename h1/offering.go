@@ -76,13 +76,13 @@ func (o *offer) Refuse(r *bridge.Refusal) {
 	c.s.count(func(n *Counters) *atomic.Uint64 { return &n.Refused })
 	c.offer = nil
 	c.endsHere()
-	length := int64(len(r.Body))
-	own := r.Body == nil && r.Stream == nil && !r.Foreign && r.Code != ""
-	switch {
-	case r.Stream != nil:
-		length = r.Length
-	case own:
-		length = int64(len(r.Code) + 1)
+	body, length := r.Body, r.Length
+	own := body == nil && r.Stream == nil && !r.Foreign && r.Code != ""
+	if own {
+		body = []byte(ownLine(r.Status, r.Code))
+	}
+	if r.Stream == nil {
+		length = int64(len(body))
 	}
 	p := planContent(r.Status, false, c.req.minor, length)
 	b := appendStatus(c.output(512), r.Status)
@@ -91,7 +91,7 @@ func (o *offer) Refuse(r *bridge.Refusal) {
 		b = appendDate(b, c.l.Now())
 	}
 	if own {
-		b = append(b, "Content-Type: text/plain; charset=utf-8\r\n"...)
+		b = append(b, ownFields...)
 	}
 	b = appendFraming(b, p)
 	b = appendConnection(b, r.Status, c.closing)
@@ -104,10 +104,8 @@ func (o *offer) Refuse(r *bridge.Refusal) {
 	case r.Stream != nil:
 		r.Stream.Reset(bridge.ReasonFarSide)
 	case p.kind == frameNone:
-	case own:
-		b = append(append(b, r.Code...), '\n')
 	default:
-		b = append(grow(c.l, b, len(r.Body)), r.Body...)
+		b = append(grow(c.l, b, len(body)), body...)
 	}
 	c.write(b)
 	c.answered()

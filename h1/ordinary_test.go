@@ -80,7 +80,7 @@ func TestAnswerFraming(t *testing.T) {
 		}, "HTTP/1.1 200 OK\nContent-Length: 0\n\n", false},
 		{
 			"panic before", "GET", "1.1", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-			"HTTP/1.1 500 Internal Server Error\nContent-Type: text/plain; charset=utf-8\nContent-Length: 15\nConnection: close\n\nhandler-failed\n", true,
+			"HTTP/1.1 500 Internal Server Error\nContent-Type: text/plain; charset=utf-8\nCache-Control: no-store\nContent-Length: 42\nConnection: close\n\n500 internal server error: handler-failed\n", true,
 		},
 		{"line breaks", "GET", "1.1", func(w http.ResponseWriter, r *http.Request) {
 			w.Header()["X-A"] = []string{"b\r\nX-C: d"}

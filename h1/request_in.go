@@ -18,6 +18,7 @@ const (
 	codeFieldsTooLarge = "fields-too-large"
 	codeHTTPVersion    = "http-version"
 	codeBadTarget      = "bad-target"
+	codePathDots       = "path-dots"
 	codeBadHost        = "bad-host"
 	codeBadLength      = "bad-content-length"
 	codeBadCoding      = "bad-transfer-encoding"
@@ -176,8 +177,11 @@ func (r *request) setTarget(target string, rules *requestRules) *wrong {
 		}
 		r.path = path
 	}
-	if field.Path(r.path, rules.dots) != field.PathOK {
+	switch {
+	case field.Path(r.path, true) != field.PathOK:
 		return r.wrong(400, codeBadTarget)
+	case !rules.dots && field.Path(r.path, false) != field.PathOK:
+		return r.wrong(400, codePathDots)
 	}
 	return nil
 }

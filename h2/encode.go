@@ -187,13 +187,13 @@ func (c *conn) answer(id uint32, status int, code string, clientEnded bool) {
 	}
 	body := fmt.Sprintf("%d %s: %s\n", status, strings.ToLower(http.StatusText(status)), code)
 	b := c.sh.appendDate(c.beginBlock(status))
+	b = appendField(b, "cache-control", "no-store")
 	if status == 503 {
 		b = appendField(b, "retry-after", retryAfter)
 	}
 	empty := !c.wantsContent() || len(body) > min(c.room(), int(c.peerWindow))
 	if !empty {
 		b = appendField(b, "content-type", "text/plain; charset=utf-8")
-		b = appendField(b, "cache-control", "no-store")
 		b = appendField(b, "content-length", strconv.Itoa(len(body)))
 	}
 	c.sendBlock(id, b, empty)
