@@ -138,6 +138,7 @@ func TestFrontTable(t *testing.T) {
 		{"48 dots", "GET /a/%2e./b HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
 		{"48 fragment", "GET /a#b HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
 		{"48 utf-8", "GET /\u00e9 HTTP/1.1\nHost: a\n\n", "400", "", 0, false},
+		{"48 no URL", "GET /a%zz?x=%zz HTTP/1.1\nHost: a\n\n", "200", `GET a /a%zz?x=%zz ""`, 0, false},
 		{"48 slashes", "GET //b/c HTTP/1.1\nHost: a\n\n", "200", `GET a //b/c ""`, 0, false},
 		{"*", "OPTIONS * HTTP/1.1\nHost: a\n\n", "200", `OPTIONS a * ""`, 0, false},
 		{"* with GET", "GET * HTTP/1.1\nHost: a\n\n", "400", "", 0, false},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"wsgate/bridge"
@@ -28,31 +27,19 @@ var _ exchange.Responder = (*ordinary)(nil)
 
 // startOrdinary hands the request to its handler.
 func (c *conn) startOrdinary() {
-	r, err := c.httpRequest()
-	if err != nil {
-		c.reject(c.req.wrong(400, codeBadTarget))
-		return
-	}
 	o := &ordinary{c: c}
 	c.state, c.work = stOrdinary, o
-	o.x = exchange.New(c.l, c.s.exchange(), r, !c.body.ended, o)
+	o.x = exchange.New(c.l, c.s.exchange(), c.httpRequest(), !c.body.ended, o)
 	o.watch()
 }
 
 // httpRequest makes what a handler expects. The target it sees is the
 // origin-form that was judged, whatever form it came in.
-func (c *conn) httpRequest() (*http.Request, error) {
+func (c *conn) httpRequest() *http.Request {
 	r := c.req
-	u := &url.URL{Path: "*"}
-	if r.path != "*" {
-		var err error
-		if u, err = url.ParseRequestURI(r.path); err != nil {
-			return nil, err
-		}
-	}
 	length := r.length
 	q := &http.Request{
-		Method: r.method, URL: u, RequestURI: r.path, Host: r.authority,
+		Method: r.method, URL: exchange.URL(r.path), RequestURI: r.path, Host: r.authority,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: int(r.minor),
 		ContentLength: length, Close: r.close,
 		RemoteAddr: c.client.Remote.String(), TLS: c.client.TLS,
@@ -65,7 +52,7 @@ func (c *conn) httpRequest() (*http.Request, error) {
 	}
 	q.Header, q.Trailer = httpHeader(r.fields())
 	local := net.TCPAddrFromAddrPort(c.client.Local)
-	return q.WithContext(context.WithValue(context.Background(), http.LocalAddrContextKey, net.Addr(local))), nil
+	return q.WithContext(context.WithValue(context.Background(), http.LocalAddrContextKey, net.Addr(local)))
 }
 
 // httpHeader turns fields into a Header, and the names in Trailer into the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -29,25 +28,14 @@ func (c *conn) serve(id uint32, q *request, end bool) {
 		return
 	}
 	r := c.httpRequest(q, end)
-	if r == nil {
-		c.answer(id, 400, codeBadTarget, end)
-		return
-	}
 	s := c.open(id, end)
 	s.flags |= held // until Done
 	s.web = &webStream{s: s, left: q.length}
 	s.web.x = exchange.New(c.sh.loop, x, r, !end, s.web)
 }
 
-// httpRequest makes the http.Request; nil if the target is no URL.
+// httpRequest makes the http.Request.
 func (c *conn) httpRequest(q *request, end bool) *http.Request {
-	u := &url.URL{Path: "*"}
-	if q.path != "*" {
-		var err error
-		if u, err = url.ParseRequestURI(q.path); err != nil {
-			return nil
-		}
-	}
 	if c.ctx == nil {
 		c.ctx = context.Background()
 		c.remote = c.client.Remote.String()
@@ -61,7 +49,7 @@ func (c *conn) httpRequest(q *request, end bool) *http.Request {
 		host = q.host
 	}
 	r := &http.Request{
-		Method: q.method, URL: u, Proto: "HTTP/2.0", ProtoMajor: 2,
+		Method: q.method, URL: exchange.URL(q.path), Proto: "HTTP/2.0", ProtoMajor: 2,
 		Header: q.httpHeader(), Host: host, RemoteAddr: c.remote, RequestURI: q.path,
 		TLS: c.client.TLS, ContentLength: q.length,
 	}

@@ -6,6 +6,8 @@ package exchange
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -55,3 +57,14 @@ type Config struct {
 // BodyWindow is the bound on request content that is held for a handler: what
 // an h2 stream advertises, what an h1 connection reads ahead.
 const BodyWindow = 64 << 10
+
+// URL is what a handler sees of a request target in origin-form, or "*". What
+// net/url cannot decode stands in Path as it came: whether a target may pass is
+// not its to say.
+func URL(target string) *url.URL {
+	if u, err := url.ParseRequestURI(target); err == nil {
+		return u
+	}
+	path, query, has := strings.Cut(target, "?")
+	return &url.URL{Path: path, RawQuery: query, ForceQuery: has && query == ""}
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,13 +19,23 @@ var errFraming = errors.New("answer has Transfer-Encoding where it may not stand
 
 // transport sees to what http.Transport hides of an answer's head: it removes
 // the Connection line with "close" in it before anyone could see which fields
-// it names, and drops a Content-Length beside Transfer-Encoding.
+// it names, and drops a Content-Length beside Transfer-Encoding. And to what it
+// makes of a request target with "//" in front: an absolute one.
 type transport struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	slashes := 0 // all but one; the connection adds them
+	if strings.HasPrefix(r.URL.Opaque, "//") {
+		u := *r.URL
+		u.Opaque = "/" + strings.TrimLeft(u.Opaque, "/")
+		slashes = len(r.URL.Opaque) - len(u.Opaque)
+		r = r.WithContext(r.Context()) // a copy
+		r.URL = &u
+	}
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
 		if c, ok := i.Conn.(*answerConn); ok {
+			c.slashes.Store(int64(slashes))
 			c.expect.Store(true)
 		}
 	}}
@@ -35,8 +46,9 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // What follows the final head of an answer is not looked at.
 type answerConn struct {
 	net.Conn
-	max    int // octets of a head
-	expect atomic.Bool
+	max     int // octets of a head
+	expect  atomic.Bool
+	slashes atomic.Int64 // to be added in front of the target of the request to come
 
 	// Owned by who reads.
 	head []byte // a partial head
@@ -62,6 +74,20 @@ func (c *answerConn) Read(p []byte) (int, error) {
 	n := copy(p, c.out)
 	c.out = c.out[n:]
 	return n, nil
+}
+
+// Write implements net.Conn. The target follows the first SP of a request.
+func (c *answerConn) Write(p []byte) (int, error) {
+	at := bytes.IndexByte(p, ' ') + 1
+	n := c.slashes.Load()
+	if n == 0 || at == 0 {
+		return c.Conn.Write(p)
+	}
+	c.slashes.Store(0)
+	if _, err := c.Conn.Write(slices.Concat(p[:at], bytes.Repeat([]byte("/"), int(n)), p[at:])); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // filter moves whole heads from head to out, and all that follows the final

@@ -148,14 +148,11 @@ type outgoing struct {
 
 func (o outgoing) Get(name string) string { return strings.Join(o.in.Values(name), ", ") }
 
-// target sets the request target so that it goes out octet by octet as it came.
+// target sets the request target so that it goes out octet by octet as it came;
+// transport sees to a path that begins with "//".
 func target(u *url.URL, raw string) {
 	path, query, has := strings.Cut(raw, "?")
-	u.RawQuery, u.ForceQuery = query, has && query == ""
-	if strings.HasPrefix(path, "//") || path == "*" {
-		return // Opaque would make an authority of it; URL.Path and RawPath hold it
-	}
-	u.Opaque = path
+	u.Opaque, u.RawQuery, u.ForceQuery = path, query, has && query == ""
 }
 
 // noUpgrade refuses a 101 that nobody asked for (RFC 9110 section 7.8).

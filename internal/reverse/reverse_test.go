@@ -69,7 +69,7 @@ const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 // TestTarget: the octets of the target go out as they came (row 48).
 func TestTarget(t *testing.T) {
 	addr, heads := backend(t, ok)
-	for _, target := range []string{"/", "/a%2fb%41?x=%zz&y;z", "/?", "/a\\b\"{}|", "//host/x", "/a/b;c=1?q"} {
+	for _, target := range []string{"/", "/a%2fb%41?x=%zz&y;z", "/?", "/a\\b\"{}|", "//host/x", "/a/b;c=1?q", "/a%zz?x=%zz", "//a\"b|c%zz?%zz", "///x\\", "//"} {
 		var codes []string
 		w := get(Config{Address: addr}, &codes, func(r *http.Request) {
 			r.RequestURI = target
