@@ -211,7 +211,8 @@ func TestPlainConnect(t *testing.T) {
 	}
 }
 
-// TestScheme is row 30 on TLS and behind a trusted proxy.
+// TestScheme is row 30 on TLS and behind a trusted proxy, whose word counts
+// either way.
 func TestScheme(t *testing.T) {
 	for _, c := range []struct {
 		claim          string
@@ -220,10 +221,15 @@ func TestScheme(t *testing.T) {
 	}{
 		{"https", true, false, "offer", "https"},
 		{"http", true, false, "offer", "https"},
-		{"https", false, true, "offer", "http"},
+		{"https", false, true, "offer", "https"},
+		{"HTTPS", false, true, "offer", "https"},
+		{"http", true, true, "offer", "http"},
+		{"http", false, true, "offer", "http"},
 		{"https", false, false, "421 wrong-scheme", ""},
 	} {
+		var scheme string
 		p := rawPeer(t, func(s *Server) {
+			serveFunc(func(_ http.ResponseWriter, r *http.Request) { scheme = r.URL.Scheme })(s)
 			if c.trust {
 				s.TrustScheme = func(*bridge.Client) bool { return true }
 			}
@@ -239,6 +245,11 @@ func TestScheme(t *testing.T) {
 		if c.want == "offer" {
 			if got := p.offers[0].Handshake().Scheme; got != c.scheme {
 				t.Errorf("got scheme %q for %+v, want %q", got, c, c.scheme)
+			}
+			p.headers(3, true, edit(getFields, ":scheme", c.claim)...)
+			p.loop.wait(func() bool { return p.c.slots == 1 })
+			if scheme != c.scheme {
+				t.Errorf("ordinary request: got scheme %q for %+v, want %q", scheme, c, c.scheme)
 			}
 		}
 	}

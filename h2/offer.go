@@ -30,7 +30,7 @@ func (c *conn) offer(id uint32, q *request) {
 	c.client.Tunnels++
 	o := &offer{s: s}
 	o.hs = bridge.Handshake{
-		Major: 2, Scheme: c.scheme(), Authority: q.authority, Path: q.path,
+		Major: 2, Scheme: c.scheme(q), Authority: q.authority, Path: q.path,
 		Fields: q.endToEnd(), Client: c.client,
 	}
 	if q.keys == 1 {
@@ -42,11 +42,21 @@ func (c *conn) offer(id uint32, q *request) {
 
 // scheme is what the transport is, whatever was claimed, unless a trusted
 // proxy claims it.
-func (c *conn) scheme() string {
-	if c.client.TLS != nil {
+func (c *conn) scheme(q *request) string {
+	https := c.client.TLS != nil
+	if c.trusted() {
+		https = strings.EqualFold(q.scheme, "https")
+	}
+	if https {
 		return "https"
 	}
 	return "http"
+}
+
+// trusted reports whether the peer's word on the scheme counts.
+func (c *conn) trusted() bool {
+	f := c.sh.srv.TrustScheme
+	return f != nil && f(c.client)
 }
 
 // endToEnd copies the fields that a backend may see.

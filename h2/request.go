@@ -270,7 +270,7 @@ func (c *conn) judge(q *request, end bool) (int, string) {
 	case q.have&pProtocol != 0 && (end || q.length > 0):
 		return 400, codeConnectContent // a tunnel has no content and needs both directions
 	case strings.EqualFold(q.scheme, "https"):
-		if c.client.TLS == nil && (c.sh.srv.TrustScheme == nil || !c.sh.srv.TrustScheme(c.client)) {
+		if c.client.TLS == nil && !c.trusted() {
 			return 421, codeWrongScheme // RFC 9110 section 7.4
 		}
 	case !strings.EqualFold(q.scheme, "http"):

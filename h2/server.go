@@ -46,7 +46,9 @@ type Server struct {
 	// PathDots lets "." and ".." segments pass in targets.
 	PathDots bool
 	// TrustScheme says that the peer is a proxy whose word on the scheme
-	// counts. nil: never; "https" on a cleartext connection is answered 421.
+	// counts: it is that of handshakes and of the URLs of requests. nil: never;
+	// the scheme is that of the transport, and "https" on a cleartext connection
+	// is answered 421.
 	TrustScheme func(*bridge.Client) bool
 	// BufferMemory is the budget of the process for queued octets and grown
 	// windows. nil: only the bounds of each connection hold.

@@ -34,8 +34,10 @@ func (c *conn) serve(id uint32, q *request, end bool) {
 	s.web.x = exchange.New(c.sh.loop, x, r, !end, s.web)
 }
 
-// httpRequest makes the http.Request.
+// httpRequest makes the http.Request. Its URL has the scheme that the client used.
 func (c *conn) httpRequest(q *request, end bool) *http.Request {
+	u := exchange.URL(q.path)
+	u.Scheme = c.scheme(q)
 	if c.ctx == nil {
 		c.ctx = context.Background()
 		c.remote = c.client.Remote.String()
@@ -49,7 +51,7 @@ func (c *conn) httpRequest(q *request, end bool) *http.Request {
 		host = q.host
 	}
 	r := &http.Request{
-		Method: q.method, URL: exchange.URL(q.path), Proto: "HTTP/2.0", ProtoMajor: 2,
+		Method: q.method, URL: u, Proto: "HTTP/2.0", ProtoMajor: 2,
 		Header: q.httpHeader(), Host: host, RemoteAddr: c.remote, RequestURI: q.path,
 		TLS: c.client.TLS, ContentLength: q.length,
 	}

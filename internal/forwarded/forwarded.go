@@ -27,7 +27,7 @@ type Policy struct {
 type Origin struct {
 	Major  int // HTTP version it came with
 	Remote netip.Addr
-	Scheme string // of the transport
+	Scheme string // of the transport, or what a trusted proxy says it was
 	Host   string // as the client sent it
 }
 

@@ -124,9 +124,13 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	// Filled when the request's content has been read to its end.
 	out.Trailer = in.Trailer
-	o := forwarded.Origin{Major: in.ProtoMajor, Scheme: "http", Host: in.Host}
-	if in.TLS != nil {
+	o := forwarded.Origin{Major: in.ProtoMajor, Scheme: in.URL.Scheme, Host: in.Host}
+	switch {
+	case o.Scheme != "": // the front's own knowledge
+	case in.TLS != nil:
 		o.Scheme = "https"
+	default:
+		o.Scheme = "http"
 	}
 	if a, err := netip.ParseAddrPort(in.RemoteAddr); err == nil {
 		o.Remote = a.Addr()
