@@ -222,5 +222,5 @@ func (c *conn) wantsContent() bool {
 	return false
 }
 
-// retryAfter is what our own 503 say, in seconds.
-const retryAfter = "1"
+// retryAfter is what our own 503 say, in seconds; package bridge says the same.
+const retryAfter = "5"

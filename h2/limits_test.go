@@ -250,8 +250,8 @@ func TestStreamLimits(t *testing.T) {
 	if got, want := show(all), "HEADERS 5 503, DATA 5 len=49 end, RST_STREAM 5 NO_ERROR"; got != want {
 		t.Fatalf("got [%s], want [%s]", got, want)
 	}
-	if all[0].get("retry-after") == "" || p.client.Tunnels != 2 {
-		t.Errorf("got fields %v and %d tunnels, want retry-after and 2", all[0].fields, p.client.Tunnels)
+	if all[0].get("retry-after") != "5" || p.client.Tunnels != 2 {
+		t.Errorf("got fields %v and %d tunnels, want retry-after 5 and 2", all[0].fields, p.client.Tunnels)
 	}
 	p.headers(7, true, getFields...) // an ordinary request still runs
 	p.loop.wait(func() bool { return p.c.slots == 2 })
