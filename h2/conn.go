@@ -153,7 +153,7 @@ func (c *conn) start() {
 	c.out = append(c.out, p...)
 	c.sendWindowUpdate(0, connWindow-firstWindow)
 	c.recvLeft = connWindow
-	c.wake(c.birth + int64(min(sh.lim.headerTime, sh.lim.idle)))
+	c.wake(c.birth + int64(min(sh.lim.headerTime, sh.lim.idle, sh.lim.alive)))
 	if sh.srv.draining.Load() {
 		c.drain()
 	}

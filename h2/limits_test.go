@@ -385,7 +385,7 @@ func TestTimeouts(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			p := rawPeer(t, nil)
+			p := rawPeer(t, func(s *Server) { s.KeepAlive = time.Hour })
 			p.frames()
 			c.setup(p)
 			p.loop.sleep(c.after - time.Millisecond)
@@ -432,6 +432,50 @@ func TestKeepAlive(t *testing.T) {
 	if n := p.srv.Counters.KeepAlive.Load(); n != 1 {
 		t.Errorf("got %d counted, want 1", n)
 	}
+}
+
+// TestKeepAliveWithoutStreams: a quiet connection without streams is asked as
+// well. Its answers do not keep it: the idle time ends it.
+func TestKeepAliveWithoutStreams(t *testing.T) {
+	p := newPeer(t, func(s *Server) { s.IdleTimeout = 100 * time.Second })
+	for range 3 {
+		p.loop.sleep(30*time.Second + time.Millisecond)
+		p.want("PING 0")
+		p.frame(framePing, flagAck, 0, []byte(alivePayload)...)
+	}
+	p.loop.sleep(9 * time.Second)
+	p.want()
+	p.loop.sleep(time.Second)
+	p.want("GOAWAY 0 NO_ERROR")
+	if n := p.srv.Counters.IdleTimeout.Load(); n != 1 {
+		t.Errorf("got %d counted, want 1", n)
+	}
+
+	p = newPeer(t, nil) // gone, and nobody said so
+	p.loop.sleep(30*time.Second + time.Millisecond)
+	p.want("PING 0")
+	p.loop.sleep(30*time.Second + time.Millisecond)
+	if n := p.srv.Counters.KeepAlive.Load(); n != 1 || !p.side.reset || p.srv.Connections() != 0 {
+		t.Errorf("got %d counted, reset %v, %d connections, want 1, true, 0", n, p.side.reset, p.srv.Connections())
+	}
+
+	// A tunnel that has come and gone changes nothing; a time below the header
+	// time holds.
+	p = newPeer(t, func(s *Server) { s.KeepAlive = time.Second })
+	p.loop.sleep(time.Second + time.Millisecond)
+	p.want("PING 0")
+	p.frame(framePing, flagAck, 0, []byte(alivePayload)...)
+	p.connectWS(1)
+	p.frame(frameRSTStream, 0, 1, u32(8)...)
+	p.frames()
+	p.loop.sleep(time.Second + time.Millisecond)
+	p.want("PING 0")
+
+	// Nobody is asked before the connection stands.
+	p = rawPeer(t, func(s *Server) { s.KeepAlive = time.Second })
+	p.frames()
+	p.loop.sleep(9 * time.Second)
+	p.want()
 }
 
 // TestStall: waiting octets without progress end a tunnel, progress does not.

@@ -36,8 +36,9 @@ type Server struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout ends a connection that has had no stream for so long; default 3 min.
 	IdleTimeout time.Duration
-	// KeepAlive is the silence after which a connection with streams is asked
-	// with a PING; a second such period of silence means it is dead; default 30 s.
+	// KeepAlive is the silence after which a connection is asked with a PING; a
+	// second such period of silence means it is dead; default 30 s. An answer
+	// does not put IdleTimeout off.
 	KeepAlive time.Duration
 	// StallTimeout resets a tunnel whose waiting octets make no progress, and
 	// a connection that takes nothing of its output; default 60 s.

@@ -80,16 +80,14 @@ func (c *conn) tick() {
 	}
 }
 
-// tickStreams looks at the clocks that depend on streams.
+// tickStreams looks at the clocks of streams, idleness and silence.
 func (c *conn) tickStreams(t *deadlines) {
 	if c.drainPing && t.due(c.drainAt, drainTime) {
 		c.drainFinal()
 	}
-	if c.slots == 0 {
-		if t.due(c.idleSince, c.sh.lim.idle) {
-			c.sh.count.IdleTimeout.Add(1)
-			c.closeWith(errNone, &bridge.ResetError{Reason: bridge.ReasonTimeout})
-		}
+	if c.slots == 0 && t.due(c.idleSince, c.sh.lim.idle) {
+		c.sh.count.IdleTimeout.Add(1)
+		c.closeWith(errNone, &bridge.ResetError{Reason: bridge.ReasonTimeout})
 		return
 	}
 	for _, s := range c.streams {
@@ -99,6 +97,7 @@ func (c *conn) tickStreams(t *deadlines) {
 		c.pinged = 0
 	}
 	switch {
+	case c.phase < phaseOpen: // has a clock of its own
 	case c.pinged != 0:
 		if t.due(c.pinged, c.sh.lim.alive) {
 			c.sh.count.KeepAlive.Add(1)
