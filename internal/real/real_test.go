@@ -11,8 +11,10 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -23,6 +25,15 @@ import (
 	"wsgate/internal/demo"
 	"wsgate/internal/gateway"
 )
+
+// TestMain says in one line what is missing where nothing was installed.
+func TestMain(m *testing.M) {
+	if _, err := os.Stat("node/node_modules/.wsgate-lock"); err != nil {
+		fmt.Fprintln(os.Stderr, "the foreign programs are not installed; run make test-real, or internal/real/install.sh before go test")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // start runs a gateway before a backend and returns its https and http addresses.
 func start(t *testing.T, backend string) (https, http string) {
