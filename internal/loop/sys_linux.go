@@ -21,15 +21,7 @@ func epollWait(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
 
 // sysRead reads without waiting. 0 without an error is the end of the stream.
 func sysRead(fd int32, p []byte) (int, unix.Errno) {
-	for {
-		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		if e == 0 {
-			return int(n), 0
-		}
-		if e != unix.EINTR {
-			return 0, e
-		}
-	}
+	return sysIO(unix.SYS_RECVFROM, fd, p, 0)
 }
 
 // sysPeek looks at the next octets without taking them.
