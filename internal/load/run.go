@@ -168,8 +168,13 @@ func (f *fleet) until(ok func() bool) error {
 	return nil
 }
 
-// measure counts for d.
+// warmUp is load that is not counted: fresh sockets and a fresh heap are dearer
+// than those of a gateway that has run for a while.
+const warmUp = 500 * time.Millisecond
+
+// measure counts for d, after the warm-up.
 func (f *fleet) measure(d time.Duration, count *atomic.Int64) (Result, error) {
+	time.Sleep(warmUp)
 	cpu0, err := CPU(f.target.PID)
 	if err != nil {
 		return Result{}, err
