@@ -27,7 +27,7 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 5, "rounds; the median of their ratios counts")
-	each := flag.Duration("for", 2*time.Second, "time of one measurement")
+	each := flag.Duration("for", time.Second, "time of one measurement")
 	only := flag.String("only", "", "run the rows whose name contains this")
 	binary := flag.String("wsgate", "", "the wsgate program")
 	flag.Parse()
