@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,54 +13,26 @@ import (
 
 const defaultLinger = 30 * time.Second
 
-// Bridge decides about offers and keeps the tunnels. Its options are set before
-// the first offer and never changed; its methods may be called from any
-// goroutine unless they say otherwise. In all durations and limits 0 means off,
-// but for Linger.
+// Bridge decides about offers and keeps the tunnels. Trace is set before the
+// first offer; its methods may be called from any goroutine unless they say
+// otherwise. The zero value works.
 type Bridge struct {
-	Backend Backend
-
-	// Idle ends a tunnel with Close 1001 after so long without an octet either
-	// way; ClientIdle and BackendIdle look at what one end sends.
-	Idle, ClientIdle, BackendIdle time.Duration
-	// MaxLife ends a tunnel with Close 1001 after so long.
-	MaxLife time.Duration
-	// Linger is how long the second direction may go on after the first has
-	// ended in order; 0 means 30 s, less means for ever.
-	Linger time.Duration
-	// StallTimeout resets a tunnel in which octets wait so long without progress.
-	StallTimeout time.Duration
-	// PingInterval sends a WebSocket Ping into a direction that has been silent so long.
-	PingInterval time.Duration
-
-	MaxTunnels          int // tunnels and handshakes in all
-	MaxTunnelsPerClient int // per address, IPv6 by /64
-	MaxPending          int // handshakes in flight
-
-	// RejectMissingVersion answers 400 to HTTP/2 and HTTP/3 handshakes without
-	// Sec-WebSocket-Version; otherwise they are taken for version 13.
-	RejectMissingVersion bool
-
-	// DrainCode and DrainReason are what the Close frames of a drain say; 0
-	// means 1001 (RFC 6455 section 7.4.1).
-	DrainCode   int
-	DrainReason string
-
 	Trace Trace
 
-	active   atomic.Int64 // tunnels
-	pending  atomic.Int64 // handshakes in flight
+	places   Places
 	opened   atomic.Uint64
 	refused  atomic.Uint64
 	ids      atomic.Uint64
 	bounds   [len(boundCodes)]atomic.Uint64
-	draining atomic.Pointer[drain]
+	draining atomic.Pointer[order]
 
-	mu      sync.Mutex
-	shards  map[Loop]*shard
-	clients map[netip.Prefix]int
-	idle    chan struct{} // closed when draining and nothing is left; nil before
+	mu     sync.Mutex
+	shards map[Loop]*shard
+	idle   chan struct{} // closed when draining and nothing is left; nil before
 }
+
+// Limit sets the limits over all services from now on.
+func (b *Bridge) Limit(l Limits) { b.places.Limit(l) }
 
 // Stats are counts of a bridge.
 type Stats struct {
@@ -82,7 +53,7 @@ var boundCodes = [...]string{
 
 // Stats returns the counts of now.
 func (b *Bridge) Stats() Stats {
-	s := Stats{b.active.Load(), b.pending.Load(), b.opened.Load(), b.refused.Load(), make(map[string]uint64, len(boundCodes))}
+	s := Stats{b.places.active.Load(), b.places.pending.Load(), b.opened.Load(), b.refused.Load(), make(map[string]uint64, len(boundCodes))}
 	for i, code := range boundCodes {
 		s.Bounds[code] = b.bounds[i].Load()
 	}
@@ -109,9 +80,11 @@ func (sh *shard) after(when int64, t *Timer) {
 	sh.loop.After(max(0, time.Duration(when-sh.now())), t)
 }
 
-func (sh *shard) add(t *tunnel) {
-	head := &sh.first
-	t.prev, t.next = head.prev, head
+func (sh *shard) add(t *tunnel) { sh.insert(t, &sh.first) }
+
+// insert puts t into the ring before at.
+func (sh *shard) insert(t, at *tunnel) {
+	t.prev, t.next = at.prev, at
 	t.prev.next, t.next.prev = t, t
 }
 
@@ -137,18 +110,27 @@ func (b *Bridge) shardOf(l Loop) *shard {
 	return sh
 }
 
-// Serve decides about an offer: it refuses it, or asks the backend and joins
-// the two sides. It is called on the offer's loop and returns at once.
-func (b *Bridge) Serve(o Offer) {
-	h := o.Handshake()
-	info := &Tunnel{ID: b.ids.Add(1), Client: h.Client, Major: h.Major, Authority: h.Authority, Path: pathOnly(h.Path)}
-	p := &opening{bridge: b, offer: o, info: info, asked: o.Loop().Now()}
-	if r := b.admit(h); r != nil {
+// Serve decides about an offer: it refuses it, or asks the service's backend and
+// joins the two sides. It is called on the offer's loop and returns at once.
+func (b *Bridge) Serve(o Offer, s *Service) {
+	p := b.opening(o, s)
+	if r := p.admit(); r != nil {
 		p.refuse(r)
 		return
 	}
-	p.admitted = true
 	p.ask()
+}
+
+// Refuse answers an offer that no service takes; route names who decided so, for
+// the log. It is called on the offer's loop.
+func (b *Bridge) Refuse(o Offer, route string, r *Refusal) {
+	b.opening(o, &Service{Name: route}).refuse(r)
+}
+
+func (b *Bridge) opening(o Offer, s *Service) *opening {
+	h := o.Handshake()
+	info := &Tunnel{ID: b.ids.Add(1), Client: h.Client, Major: h.Major, Authority: h.Authority, Path: pathOnly(h.Path), Service: s}
+	return &opening{bridge: b, offer: o, info: info, asked: o.Loop().Now()}
 }
 
 // pathOnly is the target without its query, which no log may show.
@@ -159,18 +141,18 @@ func pathOnly(p string) string {
 
 // opening is an offer while the backend is asked.
 type opening struct {
-	bridge   *Bridge
-	offer    Offer
-	info     *Tunnel
-	asked    time.Time
-	admitted bool
-	over     bool
-	cancel   func()
+	bridge *Bridge
+	offer  Offer
+	info   *Tunnel
+	asked  time.Time
+	seat   seat
+	over   bool
+	cancel func()
 }
 
 func (p *opening) ask() {
 	p.offer.OnGone(p.gone)
-	cancel := p.bridge.Backend.Open(p.offer.Loop(), p.offer.Handshake(), p.answered)
+	cancel := p.info.Service.Backend.Open(p.offer.Loop(), p.offer.Handshake(), p.answered)
 	if p.over {
 		return
 	}
@@ -195,6 +177,9 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 		if backend != nil {
 			backend.Reset(ReasonFarSide)
 		}
+		if s := p.offer.Handshake().Server; s != nil && err == nil {
+			s.Release()
+		}
 		return
 	}
 	if err != nil {
@@ -207,18 +192,20 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 	}
 	p.over = true
 	b, h := p.bridge, p.offer.Handshake()
-	b.active.Add(1) // before pending goes down: together they never look idle here
-	b.pending.Add(-1)
+	p.seat.opened(b, p.info.Service)
 	b.opened.Add(1)
 	sh := b.shardOf(p.offer.Loop())
 	p.info.Handshake = sh.loop.Now().Sub(p.asked)
+	p.info.Server = h.Server
 	client := p.offer.Accept(fields)
 	if b.Trace.Opened != nil {
 		b.Trace.Opened(p.info, h)
 	}
 	t := b.join(sh, p.info, client, backend)
+	t.seat = p.seat
+	t.start()
 	if d := b.draining.Load(); d != nil {
-		t.drainBy(d)
+		t.obey(d)
 	}
 }
 
@@ -244,10 +231,8 @@ func (p *opening) refuse(r *Refusal) {
 // failed gives back what admit took and tells the trace.
 func (p *opening) failed(r *Refusal) {
 	b := p.bridge
-	if p.admitted {
-		b.pending.Add(-1)
-		b.leave(p.info.Client)
-	}
+	p.seat.giveUp(b, p.info.Service, p.info.Client)
+	b.checkIdle()
 	b.refused.Add(1)
 	if b.Trace.Refused != nil {
 		p.info.Handshake = p.offer.Loop().Now().Sub(p.asked)
@@ -257,26 +242,19 @@ func (p *opening) failed(r *Refusal) {
 
 // admit judges what every HTTP version has in common and takes a place under
 // the limits. The refusal is nil if the handshake may go on.
-func (b *Bridge) admit(h *Handshake) *Refusal {
+func (p *opening) admit() *Refusal {
+	b, h := p.bridge, p.offer.Handshake()
 	switch v := h.Fields.Values("Sec-WebSocket-Version"); {
-	case len(v) == 0 && (h.Major == 1 || b.RejectMissingVersion):
+	case len(v) == 0 && (h.Major == 1 || p.info.Service.RejectMissingVersion):
 		return &Refusal{Status: 400, Code: "missing-version"}
 	case len(v) > 1 || len(v) == 1 && v[0] != "13": // RFC 6455 section 4.4
 		return &Refusal{Status: 426, Code: "wrong-version", Fields: Fields{{"Sec-WebSocket-Version", "13"}}}
 	case b.draining.Load() != nil:
 		return b.busy("draining")
 	}
-	pending := b.pending.Add(1)
-	switch {
-	case b.MaxPending > 0 && pending > int64(b.MaxPending):
-		b.pending.Add(-1)
-		return b.busy("pending-limit")
-	case b.MaxTunnels > 0 && pending+b.active.Load() > int64(b.MaxTunnels):
-		b.pending.Add(-1)
-		return b.busy("tunnel-limit")
-	case !b.enter(h.Client):
-		b.pending.Add(-1)
-		return b.busy("client-limit")
+	var code string
+	if p.seat, code = b.take(p.info.Service, h.Client); code != "" {
+		return b.busy(code)
 	}
 	return nil
 }
@@ -289,53 +267,14 @@ func (b *Bridge) busy(code string) *Refusal {
 	return &Refusal{Status: 503, Code: code, Fields: Fields{{"Retry-After", strconv.Itoa(retryAfter)}}}
 }
 
-// enter takes a place for the client's address.
-func (b *Bridge) enter(c *Client) bool {
-	if b.MaxTunnelsPerClient <= 0 {
-		return true
-	}
-	k := clientKey(c.Remote)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.clients[k] >= b.MaxTunnelsPerClient {
-		return false
-	}
-	if b.clients == nil {
-		b.clients = make(map[netip.Prefix]int)
-	}
-	b.clients[k]++
-	return true
-}
-
-// leave gives the place back.
-func (b *Bridge) leave(c *Client) {
-	if b.MaxTunnelsPerClient > 0 {
-		k := clientKey(c.Remote)
-		b.mu.Lock()
-		if b.clients[k]--; b.clients[k] <= 0 {
-			delete(b.clients, k)
-		}
-		b.mu.Unlock()
-	}
-	b.checkIdle()
-}
-
-// clientKey is the address that limits count by: one user of IPv6 has a /64.
-func clientKey(a netip.AddrPort) netip.Prefix {
-	ip := a.Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits) // fails only for the zero address, whose prefix is as good a key
-	return p
-}
-
 // release gives back what a tunnel held and tells the trace.
 func (b *Bridge) release(t *tunnel) {
-	b.active.Add(-1)
+	t.seat.giveBack(b, t.info.Service, t.info.Client)
+	if s := t.info.Server; s != nil {
+		s.Release()
+	}
 	if b.Trace.Done != nil {
 		b.Trace.Done(t.info, t.end())
 	}
-	b.leave(t.info.Client)
+	b.checkIdle()
 }

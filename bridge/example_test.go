@@ -15,19 +15,19 @@ import (
 	"wsgate/internal/loop"
 )
 
-// A Bridge stands between a front, which calls Serve with each Offer, and a
-// Backend, which opens the far half. Trace is told how each tunnel ended.
+// A Bridge stands between a front, which hands over each Offer, and a Service,
+// whose Backend opens the far half. Trace is told how each tunnel ended.
 func Example() {
 	backend := httptest.NewServer(http.HandlerFunc(echo))
 	defer backend.Close()
 	ended := make(chan *bridge.End, 1)
-	tunnels := &bridge.Bridge{
-		Backend:    &h1.Backend{Address: backend.Listener.Addr().String()},
-		Idle:       time.Hour,
-		MaxTunnels: 1000,
-		Trace:      bridge.Trace{Done: func(_ *bridge.Tunnel, e *bridge.End) { ended <- e }},
+	tunnels := &bridge.Bridge{Trace: bridge.Trace{Done: func(_ *bridge.Tunnel, e *bridge.End) { ended <- e }}}
+	tunnels.Limit(bridge.Limits{MaxTunnels: 1000})
+	service := &bridge.Service{
+		Backend: &h1.Backend{Address: backend.Listener.Addr().String()},
+		Times:   bridge.Times{Idle: time.Hour},
 	}
-	addr, stop := serve(&h1.Server{Offer: tunnels.Serve})
+	addr, stop := serve(&h1.Server{Offer: func(o bridge.Offer) { tunnels.Serve(o, service) }})
 	defer stop()
 
 	c, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/chat", nil)
@@ -42,7 +42,7 @@ func Example() {
 
 	// A drain sends Close 1001 towards both ends and waits for the last tunnel.
 	drained := make(chan error, 1)
-	go func() { drained <- tunnels.Drain(context.Background(), 100*time.Millisecond) }()
+	go func() { drained <- tunnels.Drain(context.Background(), bridge.Ending{Time: 100 * time.Millisecond}) }()
 	_, _, err = c.ReadMessage() // answers the Close frame
 	fmt.Println("client reads:", err)
 	c.NetConn().Close()

@@ -1,32 +1,50 @@
 package bridge
 
 import (
+	"sync"
 	"time"
 )
 
 // fakeLoop is a loop with a clock that the test moves.
 type fakeLoop struct {
 	now    time.Time
+	mu     sync.Mutex // of posts
 	posts  []func()
+	posted chan struct{} // holds one once something was posted
 	timers map[*Timer]time.Time
 }
 
 func newFakeLoop() *fakeLoop {
-	return &fakeLoop{now: time.Unix(1000, 0), timers: make(map[*Timer]time.Time)}
+	return &fakeLoop{now: time.Unix(1000, 0), timers: make(map[*Timer]time.Time), posted: make(chan struct{}, 1)}
 }
 
-func (l *fakeLoop) Post(f func())                   { l.posts = append(l.posts, f) }
 func (l *fakeLoop) Now() time.Time                  { return l.now }
 func (l *fakeLoop) After(d time.Duration, t *Timer) { l.timers[t] = l.now.Add(d) }
 func (l *fakeLoop) TurnEnd(f Flusher)               { l.Post(f.Flush) }
 func (l *fakeLoop) Buffer(n int) []byte             { return make([]byte, 0, n) }
 func (l *fakeLoop) Free([]byte)                     {}
 
+func (l *fakeLoop) Post(f func()) {
+	l.mu.Lock()
+	l.posts = append(l.posts, f)
+	l.mu.Unlock()
+	select {
+	case l.posted <- struct{}{}:
+	default:
+	}
+}
+
 // run does what was posted.
 func (l *fakeLoop) run() {
-	for len(l.posts) > 0 {
+	for {
+		l.mu.Lock()
+		if len(l.posts) == 0 {
+			l.mu.Unlock()
+			return
+		}
 		f := l.posts[0]
 		l.posts = l.posts[1:]
+		l.mu.Unlock()
 		f()
 	}
 }

@@ -39,6 +39,17 @@ type Handshake struct {
 	// not exactly one. Whether it is valid is judged by package wskey.
 	Key    string
 	Client *Client
+	// Server is the far half's server: a Backend that has several sets it
+	// before it says that the far half is open. From then on it is the tunnel's.
+	Server Server
+}
+
+// Server is one of a backend's servers, at which a tunnel holds a place.
+type Server interface {
+	// String names the server in logs.
+	String() string
+	// Release gives the place back, once, on the tunnel's loop.
+	Release()
 }
 
 // Offer is one open question: shall there be a tunnel? It lives on a loop and

@@ -24,7 +24,7 @@ func (t *tunnel) arm(now int64) {
 // due is the earliest time at which check could have something to do.
 // Activity only moves it back, which check sees when it runs.
 func (t *tunnel) due(now int64) int64 {
-	b := t.bridge
+	s := t.info.Service
 	when := int64(never)
 	soonest := func(at int64) {
 		if at > 0 && at < when {
@@ -40,21 +40,21 @@ func (t *tunnel) due(now int64) int64 {
 	soonest(t.deadline)
 	if t.closing == 0 {
 		soonest(t.drain)
-		add(max(t.up.last, t.down.last), int64(b.Idle))
-		add(t.up.last, int64(b.ClientIdle))
-		add(t.down.last, int64(b.BackendIdle))
-		add(t.opened, int64(b.MaxLife))
+		add(max(t.up.last, t.down.last), int64(s.Idle))
+		add(t.up.last, int64(s.ClientIdle))
+		add(t.down.last, int64(s.BackendIdle))
+		add(t.opened, int64(s.MaxLife))
 	} else if !t.closeDone {
 		soonest(t.closing)
 	}
 	for _, f := range [...]*flow{&t.up, &t.down} {
 		if f.blocked != 0 {
-			add(f.blocked, int64(b.StallTimeout))
+			add(f.blocked, int64(s.StallTimeout))
 		}
-		if at := f.last + int64(b.PingInterval); b.PingInterval > 0 && at > now {
+		if at := f.last + int64(s.PingInterval); s.PingInterval > 0 && at > now {
 			soonest(at)
 		} else {
-			add(now, int64(b.PingInterval))
+			add(now, int64(s.PingInterval))
 		}
 	}
 	return when
@@ -62,14 +62,14 @@ func (t *tunnel) due(now int64) int64 {
 
 // check is the tunnel's timer: every timeout ends in a Close frame or a reset.
 func (t *tunnel) check() {
-	b, now := t.bridge, t.shard.now()
+	s, now := t.info.Service, t.shard.now()
 	past := func(from, d int64) bool { return d > 0 && now-from >= d }
 	t.fire = 0
 	switch {
 	case t.done:
 		return
 	case t.deadline != 0 && now >= t.deadline:
-		t.cut("drain", ReasonShutdown)
+		t.cut(t.order.Why, ReasonShutdown)
 	case t.linger != 0 && now >= t.linger:
 		t.lingered()
 	case t.stalled(&t.up, now) || t.stalled(&t.down, now):
@@ -79,16 +79,16 @@ func (t *tunnel) check() {
 			t.closeOver(now)
 		}
 	case t.drain != 0 && now >= t.drain:
-		t.goodbye(b.drainCode(), b.DrainReason, "drain")
-	case past(t.opened, int64(b.MaxLife)):
+		t.goodbye(t.order.code(), t.order.Reason, t.order.Why)
+	case past(t.opened, int64(s.MaxLife)):
 		t.goodbye(1001, "maximum life", "max-life")
-	case past(max(t.up.last, t.down.last), int64(b.Idle)):
+	case past(max(t.up.last, t.down.last), int64(s.Idle)):
 		t.goodbye(1001, "idle", "idle-timeout")
-	case past(t.up.last, int64(b.ClientIdle)):
+	case past(t.up.last, int64(s.ClientIdle)):
 		t.goodbye(1001, "client idle", "client-idle-timeout")
-	case past(t.down.last, int64(b.BackendIdle)):
+	case past(t.down.last, int64(s.BackendIdle)):
 		t.goodbye(1001, "backend idle", "backend-idle-timeout")
-	case b.PingInterval > 0:
+	case s.PingInterval > 0:
 		t.ping(&t.up, now)
 		t.ping(&t.down, now)
 	}
@@ -101,7 +101,7 @@ func (t *tunnel) check() {
 // never a second one before its receiver was heard.
 func (t *tunnel) ping(f *flow, now int64) {
 	if f.pinged || f.sealed || f.closed || f.watch.closed() || !f.watch.boundary() ||
-		now-f.last < int64(t.bridge.PingInterval) {
+		now-f.last < int64(t.info.Service.PingInterval) {
 		return
 	}
 	f.pinged = true
@@ -112,7 +112,7 @@ func (t *tunnel) ping(f *flow, now int64) {
 // stall time. A socket that was merely told not to read may hold none: it is
 // asked for one octet first, and if there is one, the time runs once more.
 func (t *tunnel) stalled(f *flow, now int64) bool {
-	d := int64(t.bridge.StallTimeout)
+	d := int64(t.info.Service.StallTimeout)
 	if d <= 0 || f.blocked == 0 || now-f.blocked < d {
 		return false
 	}

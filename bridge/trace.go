@@ -22,6 +22,8 @@ type Tunnel struct {
 	Major     int           // HTTP version of the client
 	Authority string        // as the client sent it
 	Path      string        // without the query
+	Service   *Service      // what it was opened with
+	Server    Server        // which of the backend's servers it goes to; nil if it has one only
 	Handshake time.Duration // from the offer to its answer
 }
 

@@ -17,10 +17,11 @@ type tunnel struct {
 	timer Timer
 	fire  int64 // when the timer is set to fire; 0: not set
 
-	closing  int64 // when an announced close is over at the latest; 0: none announced
-	linger   int64 // when the second half has to be over; 0: both directions are open
-	drain    int64 // when a drain closes this tunnel; 0: not draining
-	deadline int64 // when a drain resets it
+	closing  int64  // when an announced close is over at the latest; 0: none announced
+	linger   int64  // when the second half has to be over; 0: both directions are open
+	order    *order // to end; nil: none
+	drain    int64  // when the order closes this tunnel; 0: never
+	deadline int64  // when the order resets it; 0: never
 
 	next, prev *tunnel // the shard's list
 	opened     int64
@@ -29,6 +30,7 @@ type tunnel struct {
 	cause      error
 	reset      bool
 
+	seat      seat
 	closeDone bool // the time for answers to our Close is over
 	done      bool
 }
@@ -55,18 +57,22 @@ type flow struct {
 	probing bool // see stalled
 }
 
-// join makes the tunnel of two sides and starts it.
+// join makes the tunnel of two sides.
 func (b *Bridge) join(sh *shard, info *Tunnel, client, backend Side) *tunnel {
 	now := sh.now()
 	t := &tunnel{bridge: b, shard: sh, info: info, opened: now}
 	t.up = flow{t: t, src: client, dst: backend, watch: watch{flags: watchMasked}, last: now}
 	t.down = flow{t: t, src: backend, dst: client, last: now}
 	t.timer.Fire = t.check
-	sh.add(t)
-	t.arm(now)
-	backend.Bind(&t.down)
-	client.Bind(&t.up)
 	return t
+}
+
+// start lets the two sides speak.
+func (t *tunnel) start() {
+	t.shard.add(t)
+	t.arm(t.opened)
+	t.down.src.Bind(&t.down)
+	t.up.src.Bind(&t.up)
 }
 
 // other is the opposite direction: its source is this one's destination.
@@ -137,7 +143,7 @@ func (f *flow) heard() {
 func (f *flow) block() {
 	now := f.t.shard.now()
 	f.blocked = now
-	if d := f.t.bridge.StallTimeout; d > 0 {
+	if d := f.t.info.Service.StallTimeout; d > 0 {
 		f.t.armBy(now + int64(d))
 	}
 }
@@ -249,7 +255,7 @@ func (t *tunnel) settle() {
 		return
 	}
 	now := t.shard.now()
-	if d := t.bridge.Linger; d >= 0 && t.linger == 0 {
+	if d := t.info.Service.Linger; d >= 0 && t.linger == 0 {
 		t.linger = now + int64(orDefault(d, defaultLinger))
 		t.armBy(t.linger)
 	}

@@ -13,6 +13,7 @@ type rig struct {
 	t       *testing.T
 	loop    *fakeLoop
 	b       *Bridge
+	s       *Service
 	be      *fakeBackend
 	offer   *fakeOffer
 	client  *fakeSide
@@ -22,10 +23,11 @@ type rig struct {
 	opened  *Tunnel
 }
 
-func newRig(t *testing.T, b *Bridge) *rig {
-	r := &rig{t: t, loop: newFakeLoop(), b: b}
+func newRig(t *testing.T, s *Service) *rig {
+	b := new(Bridge)
+	r := &rig{t: t, loop: newFakeLoop(), b: b, s: s}
 	r.be = &fakeBackend{loop: r.loop}
-	b.Backend = r.be
+	s.Backend = r.be
 	b.Trace.Done = func(_ *Tunnel, e *End) { r.done = append(r.done, e) }
 	b.Trace.Refused = func(_ *Tunnel, f *Refusal) { r.refused = append(r.refused, f.Code) }
 	b.Trace.Opened = func(i *Tunnel, _ *Handshake) { r.opened = i }
@@ -44,7 +46,7 @@ func (r *rig) newOffer() *fakeOffer {
 
 func (r *rig) open() *rig {
 	r.t.Helper()
-	r.b.Serve(r.offer)
+	r.b.Serve(r.offer, r.s)
 	r.be.done(r.backend, nil, nil)
 	r.loop.run()
 	if r.offer.answers != 1 {
@@ -80,7 +82,7 @@ func wantBytes(t *testing.T, what string, got, want []byte) {
 }
 
 func TestRelay(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	up, down := frame(0x81, true, []byte("hello")), frame(0x81, false, []byte("world"))
 	r.client.send(up)
 	r.backend.send(down)
@@ -103,7 +105,7 @@ func TestRelay(t *testing.T) {
 }
 
 func TestClientEndsFirst(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.client.end()
 	if r.backend.ends != 1 || r.client.ends != 0 {
 		t.Errorf("ends: got %d and %d, want 1 and 0", r.backend.ends, r.client.ends)
@@ -119,7 +121,7 @@ func TestClientEndsFirst(t *testing.T) {
 
 // TestBackPressure: what does not fit stays with its source (section 6 of the architecture).
 func TestBackPressure(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.backend.room = 3
 	r.client.send([]byte("0123456789"))
 	wantBytes(t, "at the backend", r.backend.got, []byte("012"))
@@ -132,14 +134,14 @@ func TestBackPressure(t *testing.T) {
 
 // TestReset: rows 106 to 108.
 func TestReset(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.backend.broken(ReasonReset)
 	if len(r.client.resets) == 0 || r.client.ends != 0 {
 		t.Errorf("client: got resets %v, ends %d; want a reset and no end", r.client.resets, r.client.ends)
 	}
 	r.want("backend", "reset", true)
 
-	r = newRig(t, &Bridge{}).open()
+	r = newRig(t, &Service{}).open()
 	r.client.broken(ReasonGone)
 	if len(r.backend.resets) == 0 || r.backend.ends != 0 {
 		t.Errorf("backend: got resets %v, ends %d; want a reset and no end", r.backend.resets, r.backend.ends)
@@ -151,7 +153,7 @@ func TestReset(t *testing.T) {
 // frame resets what the client still sends; that must not reach the client as
 // RST_STREAM, which browsers show as code 1006 (row 111).
 func TestBackendGoneAfterClose(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.backend.send(frame(0x88, false, []byte{0x0f, 0xa1}))
 	r.backend.end()
 	r.client.send(frame(0x88, true, []byte{0x0f, 0xa1}))
@@ -167,11 +169,11 @@ func TestBackendGoneAfterClose(t *testing.T) {
 
 // TestTruncatedTLS: a FIN without close_notify is an end only behind a Close frame.
 func TestTruncatedTLS(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.backend.broken(ReasonTruncated)
 	r.want("backend", "reset", true)
 
-	r = newRig(t, &Bridge{}).open()
+	r = newRig(t, &Service{}).open()
 	r.backend.send(frame(0x88, false, []byte{0x03, 0xe8}))
 	r.backend.broken(ReasonTruncated)
 	if r.client.ends != 1 || len(r.client.resets) != 0 {
@@ -183,7 +185,7 @@ func TestTruncatedTLS(t *testing.T) {
 }
 
 func TestLinger(t *testing.T) {
-	r := newRig(t, &Bridge{Linger: 3 * time.Second}).open()
+	r := newRig(t, &Service{Times: Times{Linger: 3 * time.Second}}).open()
 	r.client.end()
 	r.loop.advance(2999 * time.Millisecond)
 	if len(r.done) != 0 {
@@ -195,7 +197,7 @@ func TestLinger(t *testing.T) {
 
 // TestOwnCut: a side that the gateway itself took away is blamed on nobody else.
 func TestOwnCut(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
+	r := newRig(t, &Service{}).open()
 	r.client.far.Broken(&ResetError{Reason: ReasonShutdown})
 	r.want("gateway", "shutdown", true)
 }
@@ -203,9 +205,9 @@ func TestOwnCut(t *testing.T) {
 // TestForeign2xx: rows 91 and 92; on HTTP/1.1 it is an ordinary answer (row 227).
 func TestForeign2xx(t *testing.T) {
 	for major, want := range map[int]int{1: 200, 2: 502, 3: 502} {
-		r := newRig(t, &Bridge{})
+		r := newRig(t, &Service{})
 		r.offer.h.Major = major
-		r.b.Serve(r.offer)
+		r.b.Serve(r.offer, r.s)
 		r.be.done(nil, nil, &Refusal{Status: 200, Foreign: true, Body: []byte("page")})
 		o := r.offer.refused
 		if o == nil || o.Status != want || (want == 502) != (o.Code == "backend-2xx") || (want == 502) == (string(o.Body) == "page") {
@@ -216,7 +218,7 @@ func TestForeign2xx(t *testing.T) {
 
 // TestIdleSaysGoodbye: Close 1001 both ways, the answers, the ends (rows 114, 115, 133).
 func TestIdleSaysGoodbye(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	r.loop.advance(30 * time.Second)
 	r.client.send(frame(0x81, true, []byte("x")))
 	r.backend.got = nil
@@ -252,7 +254,7 @@ func TestIdleSaysGoodbye(t *testing.T) {
 
 // TestNoAnswerToClose: the ends follow after 5 s at most, a reset if even then nobody ends.
 func TestNoAnswerToClose(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	r.loop.advance(time.Minute)
 	r.loop.advance(closeWait - time.Millisecond)
 	if r.client.ends+r.backend.ends != 0 {
@@ -268,7 +270,7 @@ func TestNoAnswerToClose(t *testing.T) {
 
 // TestAnswersWithoutEnd: both answered the Close, neither ends its connection.
 func TestAnswersWithoutEnd(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	r.loop.advance(time.Minute)
 	r.client.send(frame(0x88, true, []byte{0x03, 0xe9}))
 	r.backend.send(frame(0x88, false, []byte{0x03, 0xe9}))
@@ -284,7 +286,7 @@ func TestAnswersWithoutEnd(t *testing.T) {
 // gateway ends the stream.
 func TestPartedLingersShortly(t *testing.T) {
 	for _, backendEndsFirst := range []bool{false, true} {
-		r := newRig(t, &Bridge{}).open()
+		r := newRig(t, &Service{}).open()
 		if backendEndsFirst {
 			r.backend.send(frame(0x88, false, []byte{0x03, 0xe8}))
 			r.backend.end()
@@ -308,7 +310,7 @@ func TestPartedLingersShortly(t *testing.T) {
 
 // TestCloseWaitsForBoundary: a Close never goes into a frame, and may go between fragments.
 func TestCloseWaitsForBoundary(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	half := frame(0x01, false, []byte("fragment"))
 	r.backend.send(half[:4])
 	r.loop.advance(time.Minute)
@@ -319,7 +321,7 @@ func TestCloseWaitsForBoundary(t *testing.T) {
 
 // TestStuckInsideFrame: a sender that never completes its frame is reset.
 func TestStuckInsideFrame(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	r.backend.send(frame(0x81, false, []byte("never complete"))[:5])
 	r.loop.advance(time.Minute + closeWait)
 	r.want("gateway", "idle-timeout", true)
@@ -330,7 +332,7 @@ func TestStuckInsideFrame(t *testing.T) {
 
 // TestUnknownOctets: nothing is put between octets that are no frames (row 229).
 func TestUnknownOctets(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute, PingInterval: 10 * time.Second}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute, PingInterval: 10 * time.Second}}).open()
 	r.client.send([]byte("\xffno frames"))
 	r.backend.send([]byte("\xffneither"))
 	r.loop.advance(time.Minute)
@@ -346,7 +348,7 @@ func TestUnknownOctets(t *testing.T) {
 
 // TestNoSecondClose: none is sent where one has passed.
 func TestNoSecondClose(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Minute}}).open()
 	c := frame(0x88, true, []byte{0x03, 0xe8})
 	r.client.send(c)
 	r.loop.advance(time.Minute)
@@ -355,7 +357,7 @@ func TestNoSecondClose(t *testing.T) {
 }
 
 func TestPing(t *testing.T) {
-	r := newRig(t, &Bridge{PingInterval: 10 * time.Second}).open()
+	r := newRig(t, &Service{Times: Times{PingInterval: 10 * time.Second}}).open()
 	r.loop.advance(5 * time.Second)
 	r.client.send(frame(0x81, true, []byte("x")))
 	r.backend.got = nil
@@ -380,9 +382,9 @@ func TestPing(t *testing.T) {
 
 // TestBoundsCount: what ends tunnels is counted by the code of the log.
 func TestBoundsCount(t *testing.T) {
-	for code, b := range map[string]*Bridge{
-		"idle-timeout": {Idle: time.Minute}, "client-idle-timeout": {ClientIdle: time.Minute},
-		"backend-idle-timeout": {BackendIdle: time.Minute}, "max-life": {MaxLife: time.Minute},
+	for code, b := range map[string]*Service{
+		"idle-timeout": {Times: Times{Idle: time.Minute}}, "client-idle-timeout": {Times: Times{ClientIdle: time.Minute}},
+		"backend-idle-timeout": {Times: Times{BackendIdle: time.Minute}}, "max-life": {Times: Times{MaxLife: time.Minute}},
 	} {
 		r := newRig(t, b).open()
 		r.loop.advance(time.Minute)
@@ -393,7 +395,7 @@ func TestBoundsCount(t *testing.T) {
 }
 
 func TestMaxLife(t *testing.T) {
-	r := newRig(t, &Bridge{MaxLife: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{MaxLife: time.Minute}}).open()
 	for range 12 {
 		r.client.send(frame(0x81, true, nil))
 		r.loop.advance(5 * time.Second)
@@ -404,7 +406,7 @@ func TestMaxLife(t *testing.T) {
 }
 
 func TestOneSidedIdle(t *testing.T) {
-	r := newRig(t, &Bridge{ClientIdle: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{ClientIdle: time.Minute}}).open()
 	for range 12 {
 		r.backend.send(frame(0x81, false, nil))
 		r.loop.advance(5 * time.Second)
@@ -413,7 +415,7 @@ func TestOneSidedIdle(t *testing.T) {
 	r.backend.end()
 	r.want("gateway", "client-idle-timeout", false)
 
-	r = newRig(t, &Bridge{BackendIdle: time.Minute}).open()
+	r = newRig(t, &Service{Times: Times{BackendIdle: time.Minute}}).open()
 	for range 12 {
 		r.client.send(frame(0x81, true, nil))
 		r.loop.advance(5 * time.Second)
@@ -424,7 +426,7 @@ func TestOneSidedIdle(t *testing.T) {
 }
 
 func TestStall(t *testing.T) {
-	r := newRig(t, &Bridge{StallTimeout: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{StallTimeout: time.Minute}}).open()
 	r.backend.room = 1
 	r.client.send([]byte("xyz"))
 	r.loop.advance(50 * time.Second)
@@ -439,7 +441,7 @@ func TestStall(t *testing.T) {
 
 // TestNoRoomIsNoStall: a peer without room for a source without octets is no stall.
 func TestNoRoomIsNoStall(t *testing.T) {
-	r := newRig(t, &Bridge{StallTimeout: time.Minute})
+	r := newRig(t, &Service{Times: Times{StallTimeout: time.Minute}})
 	r.client.room = 0
 	r.open()
 	r.backend.far.Want()
@@ -453,10 +455,10 @@ func TestNoRoomIsNoStall(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	r := newRig(t, &Bridge{}).open()
-	idle := r.b.startDrain(100 * time.Millisecond)
+	r := newRig(t, &Service{}).open()
+	idle := r.b.startDrain(Ending{Time: 100 * time.Millisecond})
 	o := r.newOffer()
-	r.b.Serve(o)
+	r.b.Serve(o, r.s)
 	if o.refused == nil || o.refused.Status != 503 || o.refused.Code != "draining" {
 		t.Errorf("offer during a drain: got %+v, want 503 draining", o.refused)
 	}
@@ -466,7 +468,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("close to the client: got code %d, want 1001", c.closeCode())
 	}
 	<-idle
-	if err := r.b.Drain(context.Background(), time.Second); err != nil {
+	if err := r.b.Drain(context.Background(), Ending{Time: time.Second}); err != nil {
 		t.Errorf("second drain: got %v, want nil", err)
 	}
 }
@@ -474,22 +476,22 @@ func TestDrain(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		b      *Bridge
+		s      *Service
 		fields Fields
 		major  int
 		status int
 		code   string
 	}{
-		{"row 62", &Bridge{}, Fields{{"Sec-WebSocket-Version", "8"}}, 2, 426, "wrong-version"},
-		{"row 62, list", &Bridge{}, Fields{{"Sec-WebSocket-Version", "13, 8"}}, 2, 426, "wrong-version"},
-		{"row 62, doubled", &Bridge{}, Fields{{"Sec-WebSocket-Version", "13"}, {"sec-websocket-version", "13"}}, 2, 426, "wrong-version"},
-		{"row 170", &Bridge{}, Fields{{"Sec-WebSocket-Version", "12"}}, 1, 426, "wrong-version"},
-		{"row 61, h1", &Bridge{}, nil, 1, 400, "missing-version"},
-		{"row 61, h2", &Bridge{RejectMissingVersion: true}, nil, 2, 400, "missing-version"},
+		{"row 62", &Service{}, Fields{{"Sec-WebSocket-Version", "8"}}, 2, 426, "wrong-version"},
+		{"row 62, list", &Service{}, Fields{{"Sec-WebSocket-Version", "13, 8"}}, 2, 426, "wrong-version"},
+		{"row 62, doubled", &Service{}, Fields{{"Sec-WebSocket-Version", "13"}, {"sec-websocket-version", "13"}}, 2, 426, "wrong-version"},
+		{"row 170", &Service{}, Fields{{"Sec-WebSocket-Version", "12"}}, 1, 426, "wrong-version"},
+		{"row 61, h1", &Service{}, nil, 1, 400, "missing-version"},
+		{"row 61, h2", &Service{RejectMissingVersion: true}, nil, 2, 400, "missing-version"},
 	} {
-		r := newRig(t, c.b)
+		r := newRig(t, c.s)
 		r.offer.h.Fields, r.offer.h.Major = c.fields, c.major
-		r.b.Serve(r.offer)
+		r.b.Serve(r.offer, r.s)
 		if o := r.offer.refused; o == nil || o.Status != c.status || o.Code != c.code || r.be.asked != 0 {
 			t.Errorf("%s: got %+v, backend asked %d times; want %d %s, never", c.name, o, r.be.asked, c.status, c.code)
 		}
@@ -497,40 +499,52 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: the 426 names no version", c.name)
 		}
 	}
-	r := newRig(t, &Bridge{})
+	r := newRig(t, &Service{})
 	r.offer.h.Fields = nil
 	r.open() // row 61: repaired on h2
 }
 
 func TestLimits(t *testing.T) {
-	for code, b := range map[string]*Bridge{
-		"tunnel-limit": {MaxTunnels: 1}, "client-limit": {MaxTunnelsPerClient: 1}, "pending-limit": {MaxPending: 1},
-	} {
-		r := newRig(t, b)
-		r.b.Serve(r.offer)
-		if code != "pending-limit" {
-			r.be.done(r.backend, nil, nil)
+	for _, of := range []string{"bridge", "service"} {
+		for code, l := range map[string]Limits{
+			"tunnel-limit": {MaxTunnels: 1}, "client-limit": {MaxTunnelsPerClient: 1}, "pending-limit": {MaxPending: 1},
+		} {
+			r := newRig(t, &Service{Places: new(Places)})
+			if of == "bridge" {
+				r.b.Limit(l)
+			} else {
+				r.s.Places.Limit(l)
+			}
+			testLimit(t, r, code)
 		}
-		second := r.newOffer()
-		r.b.Serve(second)
-		if o := second.refused; o == nil || o.Status != 503 || o.Code != code || o.Fields.Get("Retry-After") == "" {
-			t.Fatalf("%s: got %+v, want 503 with Retry-After", code, o)
-		}
-		if n := r.b.Stats().Bounds[code]; n != 1 {
-			t.Errorf("%s: got %d counted, want 1", code, n)
-		}
-		if code == "pending-limit" {
-			r.be.done(nil, nil, &Refusal{Status: 502, Code: "connect-failed"})
-		} else {
-			r.loop.run()
-			r.backend.broken(ReasonReset)
-		}
-		third := r.newOffer()
-		third.side = &fakeSide{loop: r.loop, room: 1}
-		r.b.Serve(third)
-		if third.refused != nil {
-			t.Errorf("%s: the place was not given back: got %+v", code, third.refused)
-		}
+	}
+}
+
+func testLimit(t *testing.T, r *rig, code string) {
+	t.Helper()
+	r.b.Serve(r.offer, r.s)
+	if code != "pending-limit" {
+		r.be.done(r.backend, nil, nil)
+	}
+	second := r.newOffer()
+	r.b.Serve(second, r.s)
+	if o := second.refused; o == nil || o.Status != 503 || o.Code != code || o.Fields.Get("Retry-After") == "" {
+		t.Fatalf("%s: got %+v, want 503 with Retry-After", code, o)
+	}
+	if n := r.b.Stats().Bounds[code]; n != 1 {
+		t.Errorf("%s: got %d counted, want 1", code, n)
+	}
+	if code == "pending-limit" {
+		r.be.done(nil, nil, &Refusal{Status: 502, Code: "connect-failed"})
+	} else {
+		r.loop.run()
+		r.backend.broken(ReasonReset)
+	}
+	third := r.newOffer()
+	third.side = &fakeSide{loop: r.loop, room: 1}
+	r.b.Serve(third, r.s)
+	if third.refused != nil {
+		t.Errorf("%s: the place was not given back: got %+v", code, third.refused)
 	}
 }
 
@@ -544,8 +558,8 @@ func TestClientKey(t *testing.T) {
 
 // TestClientLeaves: row 232.
 func TestClientLeaves(t *testing.T) {
-	r := newRig(t, &Bridge{})
-	r.b.Serve(r.offer)
+	r := newRig(t, &Service{})
+	r.b.Serve(r.offer, r.s)
 	r.offer.gone(&ResetError{Reason: ReasonReset, Remote: true})
 	if r.be.canceled != 1 || r.b.Stats().Pending != 0 {
 		t.Errorf("dial: got canceled %d, pending %d; want 1 and 0", r.be.canceled, r.b.Stats().Pending)
@@ -557,8 +571,8 @@ func TestClientLeaves(t *testing.T) {
 }
 
 func TestBackendRefuses(t *testing.T) {
-	r := newRig(t, &Bridge{})
-	r.b.Serve(r.offer)
+	r := newRig(t, &Service{})
+	r.b.Serve(r.offer, r.s)
 	r.be.done(nil, nil, &Refusal{Status: 403, Foreign: true})
 	if r.offer.refused == nil || r.offer.refused.Status != 403 {
 		t.Errorf("refusal: got %+v, want 403", r.offer.refused)
@@ -569,7 +583,7 @@ func TestBackendRefuses(t *testing.T) {
 }
 
 func TestRelayAllocates(t *testing.T) {
-	r := newRig(t, &Bridge{Idle: time.Hour, StallTimeout: time.Minute}).open()
+	r := newRig(t, &Service{Times: Times{Idle: time.Hour, StallTimeout: time.Minute}}).open()
 	p := frame(0x82, true, make([]byte, 64))
 	r.backend.got = make([]byte, 0, 1<<20)
 	r.backend.room = 1 << 30

@@ -22,9 +22,10 @@ func Example() {
 	backend := httptest.NewServer(http.HandlerFunc(echo))
 	defer backend.Close()
 
-	tunnels := &bridge.Bridge{Backend: &h1.Backend{Address: backend.Listener.Addr().String()}}
+	tunnels := new(bridge.Bridge)
+	service := &bridge.Service{Backend: &h1.Backend{Address: backend.Listener.Addr().String()}}
 	front := &h1.Server{
-		Offer: tunnels.Serve,
+		Offer: func(o bridge.Offer) { tunnels.Serve(o, service) },
 		Exchange: &exchange.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "you asked for %s", r.URL.Path)
 		})},

@@ -45,12 +45,13 @@ func newGateway(t *testing.T, b *Backend, edit func(*Server)) *gateway {
 	t.Cleanup(func() { l.Stop(); <-ended })
 
 	g := &gateway{loop: l, refused: make(chan error, 100)}
-	br := &bridge.Bridge{Backend: b}
+	br := new(bridge.Bridge)
+	service := &bridge.Service{Backend: b}
 	br.Trace.Refused = func(_ *bridge.Tunnel, r *bridge.Refusal) {
 		g.refused <- fmt.Errorf("%d %s: %w", r.Status, r.Code, errors.Join(r.Cause))
 	}
 	g.server = &Server{
-		Offer: br.Serve,
+		Offer: func(o bridge.Offer) { br.Serve(o, service) },
 		Exchange: &exchange.Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(w, r.Body)
 		})},

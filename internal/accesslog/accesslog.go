@@ -161,6 +161,12 @@ func (l *Log) tunnel(e *event) {
 	add := func(a ...slog.Attr) { l.attrs = append(l.attrs, a...) }
 	add(slog.Uint64("id", t.ID), slog.String("client", t.Client.Remote.String()), slog.Int("http", t.Major),
 		slog.String("host", t.Authority), slog.String("path", t.Path))
+	if t.Service != nil && t.Service.Name != "" {
+		add(slog.String("route", t.Service.Name))
+	}
+	if t.Server != nil {
+		add(slog.String("server", t.Server.String()))
+	}
 	switch e.message {
 	case opened:
 		add(slog.Float64("handshake_ms", ms(t.Handshake)))

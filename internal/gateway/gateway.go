@@ -122,15 +122,18 @@ func (g *Gateway) wire() error {
 		ConnectTimeout: orOff(c.ConnectTimeout), TLSTimeout: orOff(c.TLSTimeout), OpenTimeout: orOff(c.OpenTimeout),
 		KeepAlive: keepAlive(c.KeepAlive),
 	}
-	g.bridge = &bridge.Bridge{
+	g.bridge = &bridge.Bridge{Trace: g.log.Trace()}
+	g.bridge.Limit(bridge.Limits{MaxTunnels: c.MaxTunnels, MaxTunnelsPerClient: c.MaxTunnelsPerClient, MaxPending: c.MaxPending})
+	service := &bridge.Service{
 		Backend: &forwarded.Backend{Policy: policy, Next: backend},
-		Idle:    c.Idle, ClientIdle: c.ClientIdle, BackendIdle: c.BackendIdle, MaxLife: c.MaxLife,
-		Linger: c.Linger, StallTimeout: c.StallTimeout, PingInterval: c.PingInterval,
-		MaxTunnels: c.MaxTunnels, MaxTunnelsPerClient: c.MaxTunnelsPerClient, MaxPending: c.MaxPending,
-		RejectMissingVersion: c.RejectNoVersion, Trace: g.log.Trace(),
+		Times: bridge.Times{
+			Idle: c.Idle, ClientIdle: c.ClientIdle, BackendIdle: c.BackendIdle, MaxLife: c.MaxLife,
+			Linger: c.Linger, StallTimeout: c.StallTimeout, PingInterval: c.PingInterval,
+		},
+		RejectMissingVersion: c.RejectNoVersion,
 	}
 	if c.Linger == 0 {
-		g.bridge.Linger = -1
+		service.Linger = -1
 	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
@@ -147,7 +150,7 @@ func (g *Gateway) wire() error {
 	}
 	var offer func(bridge.Offer)
 	if !c.NoWebSocket {
-		offer = g.bridge.Serve
+		offer = func(o bridge.Offer) { g.bridge.Serve(o, service) }
 	}
 	if c.BufferMemory > 0 {
 		g.memory = h2.NewMemory(c.BufferMemory)
@@ -230,7 +233,7 @@ func (g *Gateway) Drain(ctx context.Context) {
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	_ = g.bridge.Drain(ctx, d) // what is left at the deadline is cut by Close
+	_ = g.bridge.Drain(ctx, bridge.Ending{Time: d}) // what is left at the deadline is cut by Close
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for g.h1.Connections()+g.h2.Connections() > 0 {

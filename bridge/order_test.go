@@ -1,0 +1,116 @@
+package bridge
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// place is a server in the test's hands.
+type place struct {
+	name     string
+	released int
+}
+
+func (p *place) String() string { return p.name }
+func (p *place) Release()       { p.released++ }
+
+func named(name string) Match {
+	return func(t *Tunnel) bool { return t.Server != nil && t.Server.String() == name }
+}
+
+func closeCodeAt(s *fakeSide) int {
+	w := newWatch(false)
+	w.feed(s.got)
+	return w.closeCode()
+}
+
+// TestEnd: an order ends the tunnels that match, late and with its own code.
+func TestEnd(t *testing.T) {
+	r := newRig(t, &Service{Name: "chat"})
+	r.offer.h.Server = &place{name: "a"}
+	r.open()
+	if r.opened.Server.String() != "a" || r.opened.Service.Name != "chat" {
+		t.Errorf("tunnel: got server %v, service %q; want a, chat", r.opened.Server, r.opened.Service.Name)
+	}
+	r.b.End(Ending{Code: 1012, Reason: "moved", Why: "server-removed", Time: 10 * time.Second, Late: true}, named("b"))
+	r.loop.advance(time.Minute)
+	if len(r.client.got) > 0 || r.b.Stats().Tunnels != 1 {
+		t.Fatalf("an order for another server: got %q at the client", r.client.got)
+	}
+	r.b.End(Ending{Code: 1012, Reason: "moved", Why: "server-removed", Time: 10 * time.Second, Late: true}, named("a"))
+	r.loop.advance(9 * time.Second)
+	if len(r.client.got) > 0 {
+		t.Fatalf("before its time: got %q at the client", r.client.got)
+	}
+	r.loop.advance(2 * time.Second)
+	if code := closeCodeAt(r.client); code != 1012 {
+		t.Errorf("at its time: got Close %d, want 1012", code)
+	}
+	r.loop.advance(10 * time.Second) // nobody answers
+	r.want("gateway", "server-removed", true)
+	if p := r.opened.Server.(*place); p.released != 1 {
+		t.Errorf("place at the server: released %d times, want 1", p.released)
+	}
+}
+
+// TestSpare: an order is taken back before its Close frame is out.
+func TestSpare(t *testing.T) {
+	r := newRig(t, &Service{})
+	r.offer.h.Server = &place{name: "a"}
+	r.open()
+	r.b.End(Ending{Time: 10 * time.Second, Late: true}, named("a"))
+	r.loop.run()
+	r.b.Spare(named("a"))
+	r.loop.advance(time.Minute)
+	if len(r.client.got) > 0 || r.b.Stats().Tunnels != 1 {
+		t.Errorf("spared: got %q at the client, %d tunnels; want nothing, 1", r.client.got, r.b.Stats().Tunnels)
+	}
+	// A drain is not taken back, and ends sooner than an order that is later.
+	r.b.End(Ending{Time: time.Hour, Late: true}, named("a"))
+	r.b.startDrain(Ending{Time: 10 * time.Second})
+	r.loop.run()
+	r.b.Spare(named("a"))
+	r.loop.advance(10 * time.Second)
+	r.want("gateway", "drain", true)
+}
+
+// TestWalk: orders and counts reach every tunnel, however many turns it takes.
+func TestWalk(t *testing.T) {
+	r := newRig(t, &Service{})
+	const n = 2*aTurn + 7
+	for range n {
+		o := r.newOffer()
+		o.side = &fakeSide{loop: r.loop, room: 1 << 10}
+		o.h.Server = &place{name: "a"}
+		r.b.Serve(o, r.s)
+		r.be.done(&fakeSide{loop: r.loop, room: 1 << 10}, nil, nil)
+	}
+	r.loop.run()
+	count := func() int {
+		got := make(chan int, 1)
+		go func() {
+			c, err := r.b.Count(context.Background(), named("a"))
+			if err != nil {
+				t.Error(err)
+			}
+			got <- c
+		}()
+		for {
+			select {
+			case c := <-got:
+				return c
+			case <-r.loop.posted:
+				r.loop.run()
+			}
+		}
+	}
+	if got := count(); got != n {
+		t.Errorf("tunnels: got %d, want %d", got, n)
+	}
+	r.b.End(Ending{Time: time.Second}, named("a"))
+	r.loop.advance(time.Minute)
+	if s := r.b.Stats(); s.Tunnels != 0 || len(r.done) != n {
+		t.Errorf("after the order: got %d tunnels, %d ends; want 0, %d", s.Tunnels, len(r.done), n)
+	}
+}
