@@ -47,13 +47,16 @@ var allowed = map[string][]string{
 		"wsgate/internal/gateway", "wsgate/internal/demo", "github.com/spf13/cobra", "github.com/spf13/pflag",
 	},
 	// An oracle shares no bug with the accused: neither knows a room of the gateway.
-	"wsgate/internal/rawpeer":  {frames, hpack},
-	"wsgate/internal/load":     {"wsgate/internal/rawpeer"},
-	"wsgate/internal/perf":     {"wsgate/internal/load", "wsgate/internal/gateway"},
-	"wsgate/internal/sidetest": {"wsgate/bridge"},
-	"wsgate/internal/e2e":      {},
-	"wsgate/internal/real":     {},
-	"wsgate/internal/arrows":   {},
+	"wsgate/internal/rawpeer":   {frames, hpack},
+	"wsgate/conformance":        {"wsgate/internal/rawpeer", frames},
+	"wsgate/conformance/launch": {"wsgate/conformance"},
+	"wsgate/cmd/wsconform":      {"wsgate/conformance", "wsgate/conformance/launch", "github.com/spf13/cobra"},
+	"wsgate/internal/load":      {"wsgate/internal/rawpeer"},
+	"wsgate/internal/perf":      {"wsgate/internal/load", "wsgate/internal/gateway"},
+	"wsgate/internal/sidetest":  {"wsgate/bridge"},
+	"wsgate/internal/e2e":       {},
+	"wsgate/internal/real":      {},
+	"wsgate/internal/arrows":    {},
 }
 
 // listed is what go list says of a package.

@@ -54,7 +54,7 @@ func (b *Backend) accept(config *tls.Config) {
 			c = tls.Server(c, config)
 		}
 		bc := &BackendConn{Patience: b.Patience, c: c}
-		bc.r = bufio.NewReaderSize(c, 4096)
+		bc.r = bufio.NewReaderSize(noted{c, &bc.journal}, 4096)
 		select {
 		case b.conns <- bc:
 		case <-b.done:
@@ -96,6 +96,16 @@ func (b *Backend) Next() (*BackendConn, error) {
 	}
 }
 
+// Accept waits for the next connection as long as the backend is open.
+func (b *Backend) Accept() (*BackendConn, error) {
+	select {
+	case c := <-b.conns:
+		return c, nil
+	case <-b.done:
+		return nil, net.ErrClosed
+	}
+}
+
 // WantNone checks that no connection waits. It does not wait: first do what
 // proves that one would have come.
 func (b *Backend) WantNone() error {
@@ -110,9 +120,12 @@ func (b *Backend) WantNone() error {
 
 // BackendConn is one connection at a Backend.
 type BackendConn struct {
+	journal
 	Patience time.Duration
 	c        net.Conn
 	r        *bufio.Reader
+	head     *Head // read by AwaitHead, not yet by ReadHead
+	headErr  error
 }
 
 // Head is a request head as it stood on the wire.
@@ -122,8 +135,23 @@ type Head struct {
 	Fields Fields
 }
 
+// AwaitHead waits for a request head as long as the connection lives. ReadHead
+// returns it afterwards, or what came of it and why no more.
+func (c *BackendConn) AwaitHead() (*Head, error) {
+	c.c.SetReadDeadline(time.Time{})
+	c.head, c.headErr = readHead(c.r)
+	return c.head, c.headErr
+}
+
 // ReadHead reads a request head.
 func (c *BackendConn) ReadHead() (*Head, error) {
+	if h, err := c.head, c.headErr; h != nil {
+		c.head, c.headErr = nil, nil
+		if err != nil {
+			return h, mismatch("a request head at the backend", "%v after %q", err, h.Raw)
+		}
+		return h, nil
+	}
 	c.c.SetReadDeadline(time.Now().Add(c.Patience))
 	h, err := readHead(c.r)
 	if err != nil {
@@ -155,6 +183,18 @@ func readHead(r *bufio.Reader) (*Head, error) {
 	}
 }
 
+// ReadContent reads the content of a request as its head frames it (RFC 9112
+// section 6.3).
+func (c *BackendConn) ReadContent(h *Head) ([]byte, error) {
+	c.c.SetReadDeadline(time.Now().Add(c.Patience))
+	r := &Response{Fields: h.Fields}
+	if h.Fields.Get("Transfer-Encoding") == "" && h.Fields.Get("Content-Length") == "" {
+		return nil, nil
+	}
+	err := readBody(c.r, r)
+	return r.Body, err
+}
+
 // AcceptUpgrade reads the handshake and answers it with a right 101, more being
 // further field lines.
 func (c *BackendConn) AcceptUpgrade(more ...Field) (*Head, error) {
@@ -179,6 +219,7 @@ func (c *BackendConn) Answer101(h *Head, more ...Field) error {
 
 // Write writes octets.
 func (c *BackendConn) Write(p []byte) error {
+	c.octets("->", p)
 	c.c.SetWriteDeadline(time.Now().Add(c.Patience))
 	_, err := c.c.Write(p)
 	return err
@@ -192,6 +233,18 @@ func (c *BackendConn) Read(p []byte) (int, error) {
 
 // Conn is the connection underneath.
 func (c *BackendConn) Conn() net.Conn { return c.c }
+
+// WantSilence checks that nothing comes for d: no octet and no end.
+func (c *BackendConn) WantSilence(d time.Duration) error {
+	n, p, err := readOn(c.c, c.r, d)
+	switch {
+	case n > 0:
+		return mismatch("silence at the backend", "%d octets %s", n, show(p))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	}
+	return mismatch("silence at the backend", "%v", err)
+}
 
 // WantBytes waits for exactly p as the next octets.
 func (c *BackendConn) WantBytes(p []byte) error {
@@ -287,6 +340,7 @@ func readOn(nc net.Conn, r io.Reader, patience time.Duration) (int, []byte, erro
 
 // CloseWrite sends FIN, after close_notify on TLS.
 func (c *BackendConn) CloseWrite() error {
+	c.note("->", "FIN")
 	if t, ok := c.c.(*tls.Conn); ok {
 		if err := t.CloseWrite(); err != nil {
 			return err
@@ -299,7 +353,13 @@ func (c *BackendConn) CloseWrite() error {
 }
 
 // Close closes the connection.
-func (c *BackendConn) Close() { c.c.Close() }
+func (c *BackendConn) Close() {
+	c.note("->", "close")
+	c.c.Close()
+}
 
 // Reset closes it with a TCP RST.
-func (c *BackendConn) Reset() { cut(c.c) }
+func (c *BackendConn) Reset() {
+	c.note("->", "RST")
+	cut(c.c)
+}

@@ -14,6 +14,7 @@ import (
 
 // H1 is a raw HTTP/1.1 client.
 type H1 struct {
+	journal
 	Patience time.Duration
 	c        net.Conn
 	r        *bufio.Reader
@@ -29,20 +30,29 @@ func DialH1(addr string, config *tls.Config) (*H1, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &H1{Patience: Patience, c: nc, r: bufio.NewReaderSize(nc, 4096)}, nil
+	c := &H1{Patience: Patience, c: nc}
+	c.r = bufio.NewReaderSize(noted{nc, &c.journal}, 4096)
+	return c, nil
 }
 
 // Close closes the connection.
-func (c *H1) Close() { c.c.Close() }
+func (c *H1) Close() {
+	c.note("->", "close")
+	c.c.Close()
+}
 
 // Cut closes it with a TCP RST.
-func (c *H1) Cut() { cut(c.c) }
+func (c *H1) Cut() {
+	c.note("->", "RST")
+	cut(c.c)
+}
 
 // Conn is the connection underneath.
 func (c *H1) Conn() net.Conn { return c.c }
 
 // CloseWrite sends FIN, after close_notify on TLS.
 func (c *H1) CloseWrite() error {
+	c.note("->", "FIN")
 	if t, ok := c.c.(*tls.Conn); ok {
 		if err := t.CloseWrite(); err != nil {
 			return err
@@ -53,6 +63,7 @@ func (c *H1) CloseWrite() error {
 
 // Write writes octets.
 func (c *H1) Write(p []byte) error {
+	c.octets("->", p)
 	c.c.SetWriteDeadline(time.Now().Add(c.Patience))
 	_, err := c.c.Write(p)
 	return err
@@ -105,12 +116,13 @@ func (c *H1) ReadResponse(method string) (*Response, error) {
 	if method == "HEAD" || r.Status < 200 || r.Status == 204 || r.Status == 304 {
 		return r, nil
 	}
-	return r, c.body(r)
+	return r, readBody(c.r, r)
 }
 
-func (c *H1) body(r *Response) (err error) {
+// readBody reads content, and trailers if there are any.
+func readBody(in *bufio.Reader, r *Response) (err error) {
 	if r.Fields.Get("Transfer-Encoding") != "" {
-		return c.chunked(r)
+		return readChunked(in, r)
 	}
 	if v := r.Fields.Get("Content-Length"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -118,19 +130,19 @@ func (c *H1) body(r *Response) (err error) {
 			return mismatch("a Content-Length", "%q", v)
 		}
 		r.Body = make([]byte, n)
-		if n, err = io.ReadFull(c.r, r.Body); err != nil {
+		if n, err = io.ReadFull(in, r.Body); err != nil {
 			r.Body = r.Body[:n]
 			return mismatch(v+" octets of content", "%d, then %v", n, err)
 		}
 		return nil
 	}
-	r.Body, err = io.ReadAll(c.r)
+	r.Body, err = io.ReadAll(in)
 	return err
 }
 
-func (c *H1) chunked(r *Response) error {
+func readChunked(in *bufio.Reader, r *Response) error {
 	for {
-		line, err := c.r.ReadString('\n')
+		line, err := in.ReadString('\n')
 		if err != nil {
 			return mismatch("a chunk", "%v after %d octets of content", err, len(r.Body))
 		}
@@ -139,12 +151,12 @@ func (c *H1) chunked(r *Response) error {
 			return mismatch("a chunk size", "%q", line)
 		}
 		if n == 0 {
-			t, err := readHeadLines(c.r)
+			t, err := readHeadLines(in)
 			r.Trailer = t
 			return err
 		}
 		p := make([]byte, n+2)
-		if _, err := io.ReadFull(c.r, p); err != nil {
+		if _, err := io.ReadFull(in, p); err != nil {
 			return mismatch("a whole chunk", "%v", err)
 		}
 		r.Body = append(r.Body, p[:n]...)

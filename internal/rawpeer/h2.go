@@ -39,6 +39,8 @@ type H2 struct {
 	streams map[uint32]*H2Stream
 	setting map[http2.SettingID]uint32
 	seen    []http2.Setting // all settings in the order they came
+	first   http2.FrameType // of the first frame, once there is one
+	frames  int             // read so far
 	acks    int             // of our SETTINGS
 	pings   map[[8]byte]bool
 	goaways []GoAway
@@ -118,10 +120,16 @@ func (c *H2) Preface(settings ...http2.Setting) error {
 }
 
 // Close drops the connection with a FIN.
-func (c *H2) Close() { c.nc.Close() }
+func (c *H2) Close() {
+	c.note("->", "close")
+	c.nc.Close()
+}
 
 // Cut drops the connection with a TCP RST.
-func (c *H2) Cut() { cut(c.nc) }
+func (c *H2) Cut() {
+	c.note("->", "RST")
+	cut(c.nc)
+}
 
 // Conn is the connection underneath, for those who write to it themselves.
 func (c *H2) Conn() net.Conn { return c.nc }
@@ -140,6 +148,11 @@ func (c *H2) read() {
 			c.note("<-", "end of connection: %v", err)
 			return
 		}
+		c.event(func() {
+			if c.frames++; c.frames == 1 {
+				c.first = f.Header().Type
+			}
+		})
 		switch f := f.(type) {
 		case *http2.HeadersFrame:
 			block, blockID, blockEnd = append([]byte(nil), f.HeaderBlockFragment()...), f.StreamID, f.StreamEnded()
@@ -168,7 +181,7 @@ func (c *H2) head(dec *hpack.Decoder, id uint32, block []byte, end bool) {
 	for _, h := range list {
 		f = append(f, Field{h.Name, h.Value})
 	}
-	c.note("<-", "HEADERS stream=%d end=%v %q", id, end, f)
+	c.note("<-", "HEADERS stream=%d end=%v %s", id, end, f.brief())
 	c.event(func() {
 		s := c.stream(id)
 		s.Heads = append(s.Heads, f)
@@ -181,7 +194,7 @@ func (c *H2) frame(f http2.Frame) {
 	switch f := f.(type) {
 	case *http2.DataFrame:
 		p := append([]byte(nil), f.Data()...)
-		c.note("<-", "DATA stream=%d end=%v %d octets", f.StreamID, f.StreamEnded(), len(p))
+		c.note("<-", "DATA stream=%d end=%v %d octets %s", f.StreamID, f.StreamEnded(), len(p), show(p))
 		n := uint32(f.Length)
 		c.event(func() {
 			s := c.stream(f.StreamID)

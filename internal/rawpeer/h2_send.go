@@ -82,7 +82,7 @@ func (c *H2) HeadersOn(id uint32, f Fields, end bool) {
 }
 
 func (c *H2) headers(id uint32, f Fields, end bool) {
-	c.note("->", "HEADERS stream=%d end=%v %q", id, end, f)
+	c.note("->", "HEADERS stream=%d end=%v %s", id, end, f.brief())
 	b := c.block(f)
 	first := b[:min(len(b), 16384)]
 	rest := b[len(first):]
@@ -121,7 +121,7 @@ func (c *H2) Get(path string, more ...Field) uint32 {
 
 // Data sends one DATA frame without a look at windows.
 func (c *H2) Data(id uint32, p []byte, end bool) error {
-	c.note("->", "DATA stream=%d end=%v %d octets", id, end, len(p))
+	c.note("->", "DATA stream=%d end=%v %d octets %s", id, end, len(p), show(p))
 	return c.write(func(fr *http2.Framer) error { return fr.WriteData(id, end, p) })
 }
 
@@ -174,6 +174,19 @@ func (c *H2) Reset(id uint32, code http2.ErrCode) error {
 // WindowUpdate sends WINDOW_UPDATE; a zero increment is sent as it is.
 func (c *H2) WindowUpdate(id, n uint32) error {
 	return c.Frame(http2.FrameWindowUpdate, 0, id, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// WantFirst waits for the first frame of the server and returns its type.
+func (c *H2) WantFirst() (t http2.FrameType, err error) {
+	err = c.await("a first frame", func() bool { t = c.first; return c.frames > 0 })
+	return t, err
+}
+
+// Settings returns all settings that the server sent, in the order they came.
+func (c *H2) Settings() []http2.Setting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]http2.Setting(nil), c.seen...)
 }
 
 // Setting returns the server's value of a setting and whether it sent one.

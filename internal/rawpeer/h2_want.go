@@ -17,11 +17,8 @@ func (c *H2) WantStatus(id uint32, status int) (Fields, error) {
 	var got string
 	err := c.await(want, func() bool {
 		s := c.stream(id)
-		for _, h := range s.Heads {
-			if st := h.Get(":status"); len(st) == 3 && st[0] != '1' || st == "101" {
-				f = h
-				return true
-			}
+		if f = s.Final(); f != nil {
+			return true
 		}
 		if s.Reset {
 			got = fmt.Sprintf("RST_STREAM %v", s.Code)
@@ -179,34 +176,24 @@ func (c *H2) Stream(id uint32) H2Stream {
 	return *c.stream(id)
 }
 
-// WantMalformed waits for what a malformed request may get: RST_STREAM
-// PROTOCOL_ERROR, or a complete 4xx with or without a reset behind it (RFC 9113
-// section 8.1.1).
-func (c *H2) WantMalformed(id uint32) error {
-	want := fmt.Sprintf("stream %d refused as malformed", id)
-	got := ""
-	ok := false
-	err := c.await(want, func() bool {
-		s := c.stream(id)
-		if len(s.Heads) > 0 {
-			st := s.Heads[0].Get(":status")
-			if len(st) != 3 || st[0] != '4' {
-				got = ":status " + st
-				return true
-			}
-			ok = s.End
-			return ok
-		}
-		if s.Reset {
-			ok = s.Code == http2.ErrCodeProtocol
-			got = fmt.Sprintf("RST_STREAM %v", s.Code)
-		}
-		return s.Reset
+// WantAnswer waits for the final head of a stream, or that it is over without.
+func (c *H2) WantAnswer(id uint32) (H2Stream, error) {
+	var s H2Stream
+	err := c.await(fmt.Sprintf("an answer on stream %d", id), func() bool {
+		s = *c.stream(id)
+		return s.Final() != nil || s.End || s.Reset
 	})
-	if err == nil && !ok {
-		return mismatch(want, "%s", got)
+	return s, err
+}
+
+// Final is the final head, nil before it came (RFC 9110 section 15).
+func (s *H2Stream) Final() Fields {
+	for _, h := range s.Heads {
+		if st := h.Get(":status"); len(st) == 3 && st[0] != '1' || st == "101" {
+			return h
+		}
 	}
-	return err
+	return nil
 }
 
 // WantGoAway waits for a GOAWAY with one of the codes.
@@ -269,7 +256,25 @@ func (c *H2) WantAlive() error {
 	return nil
 }
 
+// WantWindow waits until the server's WINDOW_UPDATEs left at least n octets of
+// room for sending on a stream; 0 is the connection.
+func (c *H2) WantWindow(id uint32, n int64) error {
+	return c.await(fmt.Sprintf("a window of %d octets on stream %d", n, id), func() bool {
+		if id == 0 {
+			return c.window >= n
+		}
+		return c.stream(id).window >= n
+	})
+}
+
 // WantAcks waits until the server acknowledged n SETTINGS frames.
 func (c *H2) WantAcks(n int) error {
 	return c.await(fmt.Sprintf("%d SETTINGS acknowledgements", n), func() bool { return c.acks >= n })
+}
+
+// Ended reports whether the connection has ended.
+func (c *H2) Ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
 }

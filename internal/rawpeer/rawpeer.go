@@ -1,7 +1,7 @@
 // Package rawpeer is the raw peer of the tests, of the load generator (Batch) and
-// of the conformance suite to come: an HTTP/1.1 client, an HTTP/2 client and an HTTP/1.1 backend that can say
-// anything, also wrong things, and that see everything: each octet, each frame,
-// and whether a connection ended by FIN or by RST.
+// of the conformance suite: an HTTP/1.1 client, an HTTP/2 client and an HTTP/1.1
+// backend that can say anything, also wrong things, and that see everything: each
+// octet, each frame, and whether a connection ended by FIN or by RST.
 //
 // Peers speak in wants: WantStatus, WantReset, WantFIN. A want waits until it
 // is fulfilled or can no longer be, Patience at the most, and returns a
@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -81,33 +80,26 @@ func (f Fields) String() string {
 	return b.String()
 }
 
+// brief is the fields in one line of a journal.
+func (f Fields) brief() string {
+	var b strings.Builder
+	for i, x := range f {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		v := x.Value
+		if len(v) > 200 {
+			v = v[:100] + "…"
+		}
+		fmt.Fprintf(&b, "%q", x.Name+": "+v)
+	}
+	return "[" + b.String() + "]"
+}
+
 // AcceptFor is the Sec-WebSocket-Accept that answers key (RFC 6455 section 1.3).
 func AcceptFor(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// journal keeps what passed, for failing cases to show.
-type journal struct {
-	mu    sync.Mutex
-	lines []string
-	Keep  bool
-}
-
-func (j *journal) note(direction, format string, args ...any) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if len(j.lines) >= 200 {
-		j.lines = append(j.lines[:1], j.lines[len(j.lines)-150:]...)
-	}
-	j.lines = append(j.lines, direction+" "+fmt.Sprintf(format, args...))
-}
-
-// Lines returns what passed, oldest first: "->" sent, "<-" received.
-func (j *journal) Lines() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return append([]string(nil), j.lines...)
 }
 
 // dial opens a TCP or TLS connection.

@@ -1,0 +1,62 @@
+package launch
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"strings"
+
+	"wsgate/conformance"
+)
+
+// Suite starts the gateway once for each profile that has cases which Only
+// matches, and runs them. Front, Plain, TLS, BackendListen, Profile, TLSDir,
+// DrainCmd and PID of the options are the gateway's. A gateway that ends by itself
+// is an error, and so is one that cannot be started.
+func (g *Gateway) Suite(ctx context.Context, o conformance.Options) ([]conformance.Result, error) {
+	wanted := make(map[string]bool)
+	for _, c := range conformance.Cases() {
+		ok, err := conformance.Match(o.Only, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			wanted[c.Profile] = true
+		}
+	}
+	wanted[conformance.Base] = true // lists the cases of profiles that there is no set-up for
+	var runs [][]conformance.Result
+	for _, profile := range g.Profiles() {
+		if !wanted[profile] || ctx.Err() != nil {
+			continue
+		}
+		results, err := g.one(ctx, profile, o)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, results)
+	}
+	return conformance.Merge(runs...), ctx.Err()
+}
+
+func (g *Gateway) one(ctx context.Context, profile string, o conformance.Options) ([]conformance.Result, error) {
+	p, err := g.Start(profile)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Stop()
+	o.Front, o.Plain, o.TLS = p.Front, p.Plain, &tls.Config{InsecureSkipVerify: true}
+	o.BackendListen, o.TLSDir, o.Profile, o.DrainCmd, o.PID = p.Backend, p.TLSDir, profile, p.Drain, p.PID
+	o.Authority = "localhost:" + port(p.Front)
+	results, err := conformance.Run(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s, profile %s: %w; it printed: %s", g.Name, profile, err, p.Log())
+	}
+	if drained := profile == conformance.Base && p.Drain != ""; !p.Running() && !drained {
+		return nil, fmt.Errorf("%s, profile %s: it ended by itself: %s", g.Name, profile, p.Log())
+	}
+	return results, nil
+}
+
+// port is that of a URL with host and port.
+func port(url string) string { return url[strings.LastIndexByte(url, ':')+1:] }
