@@ -97,7 +97,10 @@ type Refusal struct {
 	Code string
 	// Foreign is true for a backend's own answer that is passed on.
 	Foreign bool
-	Cause   error // for the log
+	// Unsent is true if no octet of the handshake was written to a backend, so
+	// that another may be asked.
+	Unsent bool
+	Cause  error // for the log
 }
 
 // explain gives a refusal of the gateway's own its one line of content: the

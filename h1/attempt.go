@@ -27,6 +27,7 @@ const (
 	codeBadFraming     = "bad-framing"
 	codeTooManyInterim = "too-many-interim"
 	codeBadHandshake   = "bad-handshake"
+	codePorts          = "ports-exhausted"
 	codeInternal       = "internal"
 )
 
@@ -57,6 +58,8 @@ type attempt struct {
 	stop  func() // ends the lookup, dial or TLS handshake under way
 	one   [1]netip.AddrPort
 	addrs []netip.AddrPort // still to be tried
+	to    target           // being tried
+	from  sources          // for it
 
 	sock socket
 	out  []byte // the request, while not all of it is written
@@ -106,6 +109,12 @@ func (a *attempt) dialNext() {
 }
 
 func (a *attempt) dial(t target) {
+	a.to, a.from = t, a.b.sources(t)
+	a.connect()
+}
+
+// connect dials the target from the source whose turn it is.
+func (a *attempt) connect() {
 	l, ok := a.l.(*loop.Loop)
 	if !ok {
 		a.l.Post(func() {
@@ -116,13 +125,18 @@ func (a *attempt) dial(t target) {
 		return
 	}
 	if a.b.TLS != nil {
-		a.dialTLS(l, t)
+		a.dialTLS(l, a.to)
 		return
 	}
-	a.stop = l.Dial(t.network, t.addr, t.path, loop.DialOptions{
+	a.stop = l.Dial(a.to.network, a.to.addr, a.to.path, a.dialOptions(), a.connected)
+}
+
+func (a *attempt) dialOptions() loop.DialOptions {
+	return loop.DialOptions{
 		Timeout:   orDefault(a.b.ConnectTimeout, defaultConnectTimeout),
 		KeepAlive: a.b.keepAlive(),
-	}, a.connected)
+		Source:    a.from.now,
+	}
 }
 
 func (a *attempt) connected(c *loop.Conn, err error) {
@@ -133,16 +147,25 @@ func (a *attempt) connected(c *loop.Conn, err error) {
 	a.begin(c)
 }
 
-// connectFailed goes on to the next address of the name: nothing was written
-// yet (RFC 9110 section 9.2.2 allows no more for what may not be repeated).
+// connectFailed goes on to the next source of ports, then to the next address of
+// the name: nothing was written yet (RFC 9110 section 9.2.2 allows no more for
+// what may not be repeated).
 func (a *attempt) connectFailed(err error) {
 	if a.stop != nil {
 		a.stop()
 		a.stop = nil
 	}
+	ports := loop.PortsExhausted(err)
 	switch {
+	case ports && a.from.next(a.b.Sources):
+		a.connect()
 	case len(a.addrs) > 0:
 		a.dialNext()
+	case ports:
+		a.settle(&bridge.Refusal{
+			Status: 503, Code: codePorts, Unsent: true, Cause: err,
+			Fields: bridge.Fields{{Name: "Retry-After", Value: retryAfter}},
+		})
 	case isTimeout(err):
 		a.fail(504, codeConnectTimeout, err)
 	default:
@@ -350,7 +373,7 @@ func (a *attempt) expired() {
 }
 
 func (a *attempt) fail(status int, code string, cause error) {
-	a.settle(&bridge.Refusal{Status: status, Code: code, Cause: cause})
+	a.settle(&bridge.Refusal{Status: status, Code: code, Unsent: a.sock == nil, Cause: cause})
 }
 
 // drop frees all that the attempt holds.

@@ -39,6 +39,10 @@ type Backend struct {
 	// TLS makes the connection a TLS one. ALPN is always "http/1.1"; an empty
 	// ServerName is filled in from Address.
 	TLS *tls.Config
+	// Sources are the addresses that TCP connections are made from, in turn; when
+	// one has no port left towards the server, the next. Those of the server's
+	// address family count; with none of it the kernel chooses.
+	Sources []netip.Addr
 	// Slots bound the processor share of TLS handshakes; may be nil.
 	Slots *loop.Slots
 
@@ -72,6 +76,7 @@ type Backend struct {
 	tlsOnce sync.Once
 	tlsConf *tls.Config
 
+	turn    atomic.Uint32 // of Sources
 	names   atomic.Pointer[addresses]
 	lookups lookups
 }

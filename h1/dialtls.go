@@ -3,7 +3,6 @@ package h1
 import (
 	"context"
 	"crypto/tls"
-	"net"
 
 	"wsgate/internal/loop"
 )
@@ -18,7 +17,7 @@ func (a *attempt) dialTLS(l *loop.Loop, t target) {
 	if t.network == "tcp" {
 		address = t.addr.String()
 	}
-	go a.b.shake(ctx, t.network, address, func(shim *loop.Shim, c *tls.Conn, err error, code string) {
+	go a.b.shake(ctx, t.network, address, a.dialOptions(), func(shim *loop.Shim, c *tls.Conn, err error, code string) {
 		if !l.TryPost(func() { a.shaken(l, shim, c, err, code) }) && c != nil {
 			shim.Close() // the loop has ended
 		}
@@ -26,13 +25,8 @@ func (a *attempt) dialTLS(l *loop.Loop, t target) {
 }
 
 // shake is the goroutine of dialTLS. code is "" or says which step failed.
-func (b *Backend) shake(ctx context.Context, network, address string, then func(*loop.Shim, *tls.Conn, error, string)) {
-	d := net.Dialer{Timeout: orDefault(b.ConnectTimeout, defaultConnectTimeout), KeepAlive: -1}
-	if network == "tcp" {
-		// The socket gets the options of those that the loop itself dials.
-		d.Control = loop.ListenConfig(b.keepAlive()).Control
-	}
-	raw, err := d.DialContext(ctx, network, address)
+func (b *Backend) shake(ctx context.Context, network, address string, o loop.DialOptions, then func(*loop.Shim, *tls.Conn, error, string)) {
+	raw, err := loop.NetDialer(o).DialContext(ctx, network, address)
 	if err != nil {
 		then(nil, nil, err, codeConnectFailed)
 		return

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"wsgate/internal/forwarded": {"wsgate/bridge"},
 	"wsgate/internal/reverse":   {"wsgate/internal/forwarded"},
 	"wsgate/internal/accesslog": {"wsgate/bridge"},
+	"wsgate/internal/upstream":  {"wsgate/bridge", "wsgate/h1", "wsgate/wskey", "wsgate/internal/loop"},
 	"wsgate/internal/gateway": {
 		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/internal/accesslog", "wsgate/internal/exchange",
 		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse",

@@ -75,7 +75,10 @@ func (d *dial) open(network, path string, o DialOptions) error {
 		// Who dials sends at once: the ACK of the handshake rides on that and
 		// saves both ends a packet. The kernel sends it alone if nothing comes.
 		sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
-		return setOptions(int(fd), o.KeepAlive)
+		if err := setOptions(int(fd), o.KeepAlive); err != nil {
+			return err
+		}
+		return bindSource(int(fd), o.Source)
 	}
 	return nil
 }

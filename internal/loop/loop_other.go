@@ -36,6 +36,12 @@ func New(Config) (*Loop, error) { return nil, errLinux }
 // ListenConfig returns a configuration without further options.
 func ListenConfig(time.Duration) net.ListenConfig { return net.ListenConfig{} }
 
+// NetDialer returns a dialer without further options.
+func NetDialer(o DialOptions) *net.Dialer { return &net.Dialer{Timeout: o.Timeout} }
+
+// PortsExhausted is never known here.
+func PortsExhausted(error) bool { return false }
+
 // NewShim wraps nc.
 func NewShim(nc net.Conn, _ *Slots) *Shim { return &Shim{nc} }
 

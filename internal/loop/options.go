@@ -1,6 +1,9 @@
 package loop
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 const (
 	// NotSentLowat is the TCP_NOTSENT_LOWAT, in octets, of every socket that a
@@ -39,4 +42,9 @@ type Config struct {
 type DialOptions struct {
 	Timeout   time.Duration // for the connect; 0: the kernel's own limit
 	KeepAlive time.Duration // idle time and interval of TCP keep-alive; 0: DefaultKeepAlive, negative: none
+	// Source is the address to connect from; the kernel chooses the port when
+	// it knows where to (IP_BIND_ADDRESS_NO_PORT), so that each server address
+	// has all ports. Zero: the kernel chooses both. It is for TCP and has to be
+	// of the family of the address that is dialled.
+	Source netip.Addr
 }

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -55,6 +56,54 @@ func ListenConfig(keepAlive time.Duration) net.ListenConfig {
 	}
 	lc.SetMultipathTCP(false) // its sockets lack some of the options
 	return lc
+}
+
+// bindSource sets where a socket connects from; nothing if the address is zero.
+func bindSource(fd int, source netip.Addr) error {
+	if !source.IsValid() {
+		return nil
+	}
+	// Else bind takes a port that no other connection from this address may
+	// have, wherever it goes.
+	if e := sysSetOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); e != 0 {
+		return os.NewSyscallError("setsockopt", e)
+	}
+	if e := sysBind(int32(fd), netip.AddrPortFrom(source, 0)); e != 0 {
+		return os.NewSyscallError("bind", e)
+	}
+	return nil
+}
+
+// NetDialer returns a dialer of package net whose TCP sockets have the options
+// of those that a loop dials. It is for those who may block.
+func NetDialer(o DialOptions) *net.Dialer {
+	d := &net.Dialer{Timeout: o.Timeout, KeepAlive: -1}
+	d.SetMultipathTCP(false)
+	d.Control = func(network, _ string, c syscall.RawConn) error {
+		if !strings.HasPrefix(network, "tcp") {
+			return nil
+		}
+		var err error
+		if e := c.Control(func(fd uintptr) {
+			if err = setOptions(int(fd), o.KeepAlive); err == nil {
+				err = bindSource(int(fd), o.Source)
+			}
+		}); e != nil {
+			return e
+		}
+		return err
+	}
+	return d
+}
+
+// PortsExhausted reports whether a dial failed because its source has no port
+// left towards the address, which another source may still have.
+func PortsExhausted(err error) bool {
+	var call *os.SyscallError
+	if errors.As(err, &call) && call.Syscall == "bind" {
+		return false // no address of this machine
+	}
+	return errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
 // takeFD duplicates the descriptor of c out of Go's netpoller and closes c, so

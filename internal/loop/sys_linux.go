@@ -67,18 +67,23 @@ func sysSocket(family int) (int32, unix.Errno) {
 }
 
 // sysConnect starts a TCP connect to an address without a zone.
-func sysConnect(fd int32, to netip.AddrPort) unix.Errno {
-	port := to.Port()
+func sysConnect(fd int32, to netip.AddrPort) unix.Errno { return sysAddr(unix.SYS_CONNECT, fd, to) }
+
+// sysBind gives a socket its own address, without a zone.
+func sysBind(fd int32, own netip.AddrPort) unix.Errno { return sysAddr(unix.SYS_BIND, fd, own) }
+
+func sysAddr(call uintptr, fd int32, a netip.AddrPort) unix.Errno {
+	port := a.Port()
 	var raw unix.RawSockaddrInet6 // the larger of the two
 	size := uintptr(unix.SizeofSockaddrInet6)
-	if ip := to.Addr(); ip.Is4() {
+	if ip := a.Addr(); ip.Is4() {
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&raw))
 		four.Family, four.Port, four.Addr = unix.AF_INET, networkOrder(&port), ip.As4()
 		size = unix.SizeofSockaddrInet4
 	} else {
 		raw.Family, raw.Port, raw.Addr = unix.AF_INET6, networkOrder(&port), ip.As16()
 	}
-	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&raw)), size)
+	_, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&raw)), size)
 	return e
 }
 
