@@ -36,12 +36,12 @@ var allowed = map[string][]string{
 	"wsgate/internal/field":     {},
 	"wsgate/internal/exchange":  {"wsgate/bridge", "wsgate/internal/field"},
 	"wsgate/internal/forwarded": {"wsgate/bridge"},
-	"wsgate/internal/reverse":   {"wsgate/internal/forwarded"},
+	"wsgate/internal/reverse":   {"wsgate/bridge", "wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/upstream"},
 	"wsgate/internal/accesslog": {"wsgate/bridge"},
 	"wsgate/internal/upstream":  {"wsgate/bridge", "wsgate/h1", "wsgate/wskey", "wsgate/internal/loop"},
 	"wsgate/internal/gateway": {
 		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/internal/accesslog", "wsgate/internal/exchange",
-		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse",
+		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse", "wsgate/internal/upstream",
 	},
 	"wsgate/internal/demo": {"github.com/gorilla/websocket"},
 	"wsgate/cmd/wsgate": {

@@ -133,37 +133,37 @@ func parseListen(s string) (front, error) {
 	return front{s, scheme == "https", addr}, nil
 }
 
-// upstream is a parsed --backend.
-type upstream struct {
+// backend is a parsed --backend.
+type backend struct {
 	network, address string
 	tls              bool
 	host             string // for Host and the server's name
 }
 
-func parseBackend(s string) (upstream, error) {
+func parseBackend(s string) (backend, error) {
 	if s == "" {
-		return upstream{}, wrong("--backend", "missing; say for example --backend ws://127.0.0.1:3000")
+		return backend{}, wrong("--backend", "missing; say for example --backend ws://127.0.0.1:3000")
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return upstream{}, wrong("--backend", "%q is no URL: %v", s, errors.Unwrap(err))
+		return backend{}, wrong("--backend", "%q is no URL: %v", s, errors.Unwrap(err))
 	}
-	var up upstream
+	var up backend
 	switch u.Scheme {
 	case "ws", "http":
-		up = upstream{network: "tcp", host: u.Host}
+		up = backend{network: "tcp", host: u.Host}
 	case "wss", "https":
-		up = upstream{network: "tcp", host: u.Host, tls: true}
+		up = backend{network: "tcp", host: u.Host, tls: true}
 	case "unix":
 		if u.Host != "" || u.Path == "" {
-			return upstream{}, wrong("--backend", "%q names no socket; say for example unix:///run/app.sock", s)
+			return backend{}, wrong("--backend", "%q names no socket; say for example unix:///run/app.sock", s)
 		}
-		return upstream{network: "unix", address: u.Path, host: "localhost"}, nil
+		return backend{network: "unix", address: u.Path, host: "localhost"}, nil
 	default:
-		return upstream{}, wrong("--backend", "%q has none of the schemes ws, wss, http, https, unix", s)
+		return backend{}, wrong("--backend", "%q has none of the schemes ws, wss, http, https, unix", s)
 	}
 	if u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return upstream{}, wrong("--backend", "%q has to be scheme://host:port and no more", s)
+		return backend{}, wrong("--backend", "%q has to be scheme://host:port and no more", s)
 	}
 	port := u.Port()
 	if port == "" {
@@ -178,7 +178,7 @@ func parseBackend(s string) (upstream, error) {
 
 // backendTLS makes the client side of TLS backends. ALPN is pinned to
 // http/1.1, on which alone an Upgrade can ride.
-func (c *Config) backendTLS(up upstream) (*tls.Config, error) {
+func (c *Config) backendTLS(up backend) (*tls.Config, error) {
 	if !up.tls {
 		if c.BackendCA != "" || c.BackendServerName != "" || c.BackendCert != "" || c.BackendInsecure {
 			return nil, wrong("--backend", "%q is no TLS backend, but TLS options are given; say wss:// or https://", c.Backend)

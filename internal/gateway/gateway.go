@@ -23,6 +23,7 @@ import (
 	"wsgate/internal/forwarded"
 	"wsgate/internal/loop"
 	"wsgate/internal/reverse"
+	"wsgate/internal/upstream"
 )
 
 // Gateway is a running gateway. Its methods may be called from any goroutine.
@@ -32,12 +33,13 @@ type Gateway struct {
 	loops  *loop.Group
 	certs  *certificates // nil without an https listener
 
-	bridge *bridge.Bridge
-	h1     *h1.Server
-	h2     *h2.Server
-	memory *h2.Memory
-	h1c    h1.Counters
-	h2c    h2.Counters
+	bridge   *bridge.Bridge
+	upstream *upstream.Upstream
+	h1       *h1.Server
+	h2       *h2.Server
+	memory   *h2.Memory
+	h1c      h1.Counters
+	h2c      h2.Counters
 
 	fronts  []*listener
 	admin   *admin
@@ -117,15 +119,20 @@ func (g *Gateway) wire() error {
 	if !c.NoVia {
 		policy.Pseudonym = pseudonym()
 	}
-	backend := &h1.Backend{
-		Network: up.network, Address: up.address, TLS: backendTLS, Slots: g.slots, HostHeader: host,
+	if g.upstream, err = upstream.New(upstream.Config{
+		Name:    "backend",
+		Servers: []upstream.ServerConfig{{Name: up.host, Network: up.network, Address: up.address, TLS: up.tls}},
+		TLS:     backendTLS, HostHeader: host,
 		ConnectTimeout: orOff(c.ConnectTimeout), TLSTimeout: orOff(c.TLSTimeout), OpenTimeout: orOff(c.OpenTimeout),
-		KeepAlive: keepAlive(c.KeepAlive),
+		ResponseTimeout: orOff(c.ResponseTimeout), KeepAlive: keepAlive(c.KeepAlive),
+	}, upstream.Env{Slots: g.slots}, nil); err != nil {
+		return wrong("--backend", "%w", err)
 	}
+	g.upstream.Start()
 	g.bridge = &bridge.Bridge{Trace: g.log.Trace()}
 	g.bridge.Limit(bridge.Limits{MaxTunnels: c.MaxTunnels, MaxTunnelsPerClient: c.MaxTunnelsPerClient, MaxPending: c.MaxPending})
 	service := &bridge.Service{
-		Backend: &forwarded.Backend{Policy: policy, Next: backend},
+		Backend: &forwarded.Backend{Policy: policy, Next: g.upstream},
 		Times: bridge.Times{
 			Idle: c.Idle, ClientIdle: c.ClientIdle, BackendIdle: c.BackendIdle, MaxLife: c.MaxLife,
 			Linger: c.Linger, StallTimeout: c.StallTimeout, PingInterval: c.PingInterval,
@@ -139,9 +146,7 @@ func (g *Gateway) wire() error {
 	ctx, g.cancel = context.WithCancel(context.Background())
 	ordinary := &exchange.Config{
 		Handler: g.log.Requests(reverse.New(reverse.Config{
-			Network: up.network, Address: up.address, TLS: backendTLS, HostHeader: host, Forwarded: policy,
-			ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout, ResponseTimeout: c.ResponseTimeout,
-			KeepAlive: c.KeepAlive, MaxHeader: int64(c.MaxHeader),
+			Upstream: g.upstream, Forwarded: policy, MaxHeader: int64(c.MaxHeader),
 		}, func(r *http.Request, code string, err error) { accesslog.Reason(r, code) })),
 		Server: &http.Server{}, Context: ctx, StallTimeout: c.StallTimeout,
 		Panicked: func(r *http.Request, v any, stack []byte) {
@@ -263,6 +268,9 @@ func (g *Gateway) Close() {
 	if g.h1 != nil {
 		g.h1.Close()
 		g.h2.Close()
+	}
+	if g.upstream != nil {
+		g.upstream.Close()
 	}
 	if g.loops != nil {
 		g.loops.Stop()

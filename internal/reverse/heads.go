@@ -3,16 +3,16 @@ package reverse
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
+
+	"wsgate/internal/upstream"
 )
 
 var errFraming = errors.New("answer has Transfer-Encoding where it may not stand")
@@ -23,24 +23,72 @@ var errFraming = errors.New("answer has Transfer-Encoding where it may not stand
 // makes of a request target with "//" in front: an absolute one.
 type transport struct{ base http.RoundTripper }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. A request of which nothing was sent is
+// tried at another server.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	s := stayOf(r)
+	for {
+		res, err := t.once(r, s.visit.Server())
+		if err == nil || !errors.As(err, new(*dialError)) || !s.visit.Again(r.Context(), err) {
+			return res, err
+		}
+	}
+}
+
+// once asks one server.
+func (t transport) once(r *http.Request, to upstream.Server) (*http.Response, error) {
+	u := *r.URL
+	u.Host = to.Key()
 	slashes := 0 // all but one; the connection adds them
-	if strings.HasPrefix(r.URL.Opaque, "//") {
-		u := *r.URL
+	if strings.HasPrefix(u.Opaque, "//") {
 		u.Opaque = "/" + strings.TrimLeft(u.Opaque, "/")
 		slashes = len(r.URL.Opaque) - len(u.Opaque)
-		r = r.WithContext(r.Context()) // a copy
-		r.URL = &u
 	}
+	var body *held
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
 		if c, ok := i.Conn.(*answerConn); ok {
 			c.slashes.Store(int64(slashes))
 			c.expect.Store(true)
 		}
+		if body != nil {
+			body.out.Store(true)
+		}
 	}}
-	return t.base.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	r = r.WithContext(httptrace.WithClientTrace(context.WithValue(r.Context(), serverKey{}, to), trace)) // a copy
+	r.URL = &u
+	if h := to.HostHeader(); h != "" {
+		r.Host = h
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		body = &held{ReadCloser: r.Body}
+		r.Body = body
+	}
+	return t.base.RoundTrip(r)
 }
+
+// serverKey is that of the server in the context of a dial.
+type serverKey struct{}
+
+// held is a request's content that stays open while there is no connection yet,
+// for another server may be asked. httputil.ReverseProxy closes it in the end.
+type held struct {
+	io.ReadCloser
+	out atomic.Bool // a connection was found
+}
+
+// Close implements io.Closer.
+func (h *held) Close() error {
+	if !h.out.Load() {
+		return nil
+	}
+	return h.ReadCloser.Close()
+}
+
+// dialError says that there was no connection, so that nothing was sent.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
 
 // answerConn is a backend's connection whose heads of answers pass a filter.
 // What follows the final head of an answer is not looked at.
@@ -189,59 +237,17 @@ func framing(name string) bool {
 	return name == "connection" || name == "content-length" || name == "transfer-encoding" || name == "trailer"
 }
 
-// dialers make connections with the filter, plain and TLS.
-func (c *Config) dialers() (plain, secure func(ctx context.Context, network, address string) (net.Conn, error)) {
-	dialer := &net.Dialer{Timeout: c.ConnectTimeout, KeepAlive: c.KeepAlive}
-	if c.KeepAlive == 0 {
-		dialer.KeepAlive = -1
+// dial makes a connection with the filter to the server in the context.
+func (c *Config) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := ctx.Value(serverKey{}).(upstream.Server).Dial(ctx)
+	if err != nil {
+		return nil, &dialError{err}
 	}
 	size := int(c.MaxHeader)
 	if size <= 0 {
 		size = 1 << 20
 	}
-	wrap := func(conn net.Conn) net.Conn {
-		a := &answerConn{Conn: conn, max: size}
-		a.expect.Store(true)
-		return a
-	}
-	plain = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, c.Network, c.Address)
-		if err != nil {
-			return nil, err
-		}
-		return wrap(conn), nil
-	}
-	secure = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, c.Network, c.Address)
-		if err != nil {
-			return nil, err
-		}
-		tc, err := c.shake(ctx, conn)
-		if err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("TLS handshake: %w", err)
-		}
-		return wrap(tc), nil
-	}
-	return plain, secure
-}
-
-// shake is the TLS handshake. ALPN is pinned to http/1.1.
-func (c *Config) shake(ctx context.Context, conn net.Conn) (net.Conn, error) {
-	config := c.TLS.Clone()
-	config.NextProtos = []string{"http/1.1"}
-	if config.ServerName == "" {
-		config.ServerName = c.Address
-		if host, _, err := net.SplitHostPort(c.Address); err == nil {
-			config.ServerName = host
-		}
-	}
-	limit := c.TLSTimeout
-	if limit <= 0 {
-		limit = 24 * time.Hour
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tc := tls.Client(conn, config)
-	return tc, tc.HandshakeContext(ctx)
+	a := &answerConn{Conn: conn, max: size}
+	a.expect.Store(true)
+	return a, nil
 }

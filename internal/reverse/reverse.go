@@ -19,61 +19,70 @@ import (
 	"sync"
 	"time"
 
+	"wsgate/bridge"
 	"wsgate/internal/forwarded"
+	"wsgate/internal/loop"
+	"wsgate/internal/upstream"
 )
 
-// Config says where requests go. All durations: 0 means off.
+// Config says how requests go out.
 type Config struct {
-	Network string      // "tcp" or "unix"
-	Address string      // host:port, or the path of the socket
-	TLS     *tls.Config // nil: plain. ALPN is pinned to http/1.1
-	// HostHeader replaces the client's Host; "" keeps it.
-	HostHeader      string
-	Forwarded       *forwarded.Policy
-	ConnectTimeout  time.Duration
-	TLSTimeout      time.Duration
-	ResponseTimeout time.Duration // from the request's end to the head of the answer
-	KeepAlive       time.Duration // of TCP
-	MaxHeader       int64         // of an answer's head, octets
+	// Upstream chooses the server of each request, and how long it may take.
+	Upstream  *upstream.Upstream
+	Forwarded *forwarded.Policy
+	MaxHeader int64 // of an answer's head, octets
 }
 
-// Failed is told why a request could not be answered by the backend, with the
+// Failed is told why a request could not be answered by a server, with the
 // reason code that the client got. Called on the request's goroutine.
 type Failed func(r *http.Request, code string, err error)
 
-// New makes the handler. It is safe for concurrent use. failed may be nil.
-func New(c Config, failed Failed) http.Handler {
-	plain, secure := c.dialers()
+// Proxy is the handler of ordinary requests. It is safe for concurrent use.
+type Proxy struct {
+	config  Config
+	failed  Failed
+	pool    *http.Transport
+	reverse httputil.ReverseProxy
+}
+
+// New makes the handler. failed may be nil.
+func New(c Config, failed Failed) *Proxy {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // and nothing else: net/http's HTTP/2 stays off
-	t := &http.Transport{
+	p := &Proxy{config: c, failed: failed}
+	p.pool = &http.Transport{
 		Protocols:              protocols,
 		DisableCompression:     true,
-		DialContext:            plain,
-		DialTLSContext:         secure,
-		ResponseHeaderTimeout:  c.ResponseTimeout,
+		DialContext:            c.dial, // TLS too: the pool need not know
+		ResponseHeaderTimeout:  c.Upstream.ResponseTimeout(),
 		MaxResponseHeaderBytes: c.MaxHeader,
 		ExpectContinueTimeout:  time.Second,
 		MaxIdleConnsPerHost:    100,
 		IdleConnTimeout:        90 * time.Second,
 	}
-	p := &proxy{config: c, failed: failed}
 	p.reverse = httputil.ReverseProxy{
-		Rewrite: p.rewrite, Transport: transport{t}, BufferPool: &bufferPool{},
-		ModifyResponse: noUpgrade, ErrorHandler: p.fail,
+		Rewrite: p.rewrite, Transport: transport{p.pool}, BufferPool: &bufferPool{},
+		ModifyResponse: answered, ErrorHandler: p.fail,
 		ErrorLog: log.New(io.Discard, "", 0), // a cut answer stands in the access log
 	}
 	return p
 }
 
-type proxy struct {
-	config  Config
-	failed  Failed
-	reverse httputil.ReverseProxy
+// Close closes the connections that no request is using. Requests go on.
+func (p *Proxy) Close() { p.pool.CloseIdleConnections() }
+
+// stay is a request's visit to the upstream; it is in the request's context.
+type stay struct {
+	visit  *upstream.Visit
+	secure bool // the client came over https
 }
 
+type stayKey struct{}
+
+func stayOf(r *http.Request) *stay { return r.Context().Value(stayKey{}).(*stay) }
+
 // ServeHTTP answers what is the gateway's own to answer and forwards the rest.
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodTrace: // it would show a client's cookies to a script
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
@@ -88,7 +97,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Plain(w, http.StatusBadGateway, "loop")
 		return
 	}
-	p.reverse.ServeHTTP(w, r)
+	v, err := p.config.Upstream.Visit(r)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	defer v.Leave()
+	s := &stay{visit: v, secure: scheme(r) == "https"}
+	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), stayKey{}, s)))
 }
 
 // forwards counts Max-Forwards down and reports whether the request may go on.
@@ -107,31 +123,14 @@ func forwards(r *http.Request) bool {
 // rewrite makes the backend's request. Hop-by-hop fields and those named in
 // Connection are gone by now, so the gateway's own can not be removed that way
 // (RFC 9110 section 7.6.1).
-func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
-	out.URL.Scheme = "http"
-	if p.config.TLS != nil {
-		out.URL.Scheme = "https"
-	}
-	out.URL.Host = p.config.Address
-	if p.config.Network == "unix" {
-		out.URL.Host = "unix"
-	}
+	out.URL.Scheme = "http" // the pool's; transport sets the host
 	target(out.URL, in.RequestURI)
 	out.Host = in.Host
-	if p.config.HostHeader != "" {
-		out.Host = p.config.HostHeader
-	}
 	// Filled when the request's content has been read to its end.
 	out.Trailer = in.Trailer
-	o := forwarded.Origin{Major: in.ProtoMajor, Scheme: in.URL.Scheme, Host: in.Host}
-	switch {
-	case o.Scheme != "": // the front's own knowledge
-	case in.TLS != nil:
-		o.Scheme = "https"
-	default:
-		o.Scheme = "http"
-	}
+	o := forwarded.Origin{Major: in.ProtoMajor, Scheme: scheme(in), Host: in.Host}
 	if a, err := netip.ParseAddrPort(in.RemoteAddr); err == nil {
 		o.Remote = a.Addr()
 	}
@@ -141,6 +140,17 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	if p.config.Forwarded.Trusts(o.Remote) && in.Header["Forwarded"] != nil {
 		out.Header["Forwarded"] = in.Header["Forwarded"]
 	}
+}
+
+// scheme is what the client came by.
+func scheme(in *http.Request) string {
+	switch {
+	case in.URL.Scheme != "": // the front's own knowledge
+		return in.URL.Scheme
+	case in.TLS != nil:
+		return "https"
+	}
+	return "http"
 }
 
 // outgoing are the fields of a request on its way out; what the client said is
@@ -159,27 +169,42 @@ func target(u *url.URL, raw string) {
 	u.Opaque, u.RawQuery, u.ForceQuery = path, query, has && query == ""
 }
 
-// noUpgrade refuses a 101 that nobody asked for (RFC 9110 section 7.8).
-func noUpgrade(r *http.Response) error {
+// answered looks at the head of an answer. A 101 that nobody asked for is
+// refused (RFC 9110 section 7.8).
+func answered(r *http.Response) error {
 	if r.StatusCode == http.StatusSwitchingProtocols {
 		return errUpgrade
+	}
+	s := stayOf(r.Request)
+	if c := s.visit.Answered(r.StatusCode, s.secure); c != "" {
+		r.Header.Add("Set-Cookie", c)
 	}
 	return nil
 }
 
 var errUpgrade = errors.New("backend switches protocols although nobody asked")
 
-// fail answers for a backend that did not.
-func (p *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers for an upstream that did not.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, code := classify(err)
 	p.report(r, code, err)
 	if status == 0 {
 		panic(http.ErrAbortHandler) // the client has left, or broke its own request
 	}
+	// Visit.Again has heard of a dial that failed.
+	if s, ok := r.Context().Value(stayKey{}).(*stay); ok && !errors.As(err, new(*dialError)) && r.Context().Err() == nil {
+		s.visit.Failed(err)
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	Plain(w, status, code)
 }
 
-func (p *proxy) report(r *http.Request, code string, err error) {
+// retryAfter is what a client is asked to wait, in seconds.
+const retryAfter = "5"
+
+func (p *Proxy) report(r *http.Request, code string, err error) {
 	if p.failed != nil {
 		p.failed(r, code, err)
 	}
@@ -187,15 +212,17 @@ func (p *proxy) report(r *http.Request, code string, err error) {
 
 // classify turns an error of the transport into a status and a reason code.
 func classify(err error) (int, string) {
+	var refused *bridge.Refusal
 	var op *net.OpError
-	var dns *net.DNSError
 	var timeout net.Error
 	isTimeout := errors.As(err, &timeout) && timeout.Timeout()
 	switch {
 	case errors.Is(err, context.Canceled):
 		return 0, "client-gone"
-	case errors.As(err, &dns):
-		return http.StatusBadGateway, "dns-failed"
+	case errors.As(err, &refused): // there was no place
+		return refused.Status, refused.Code
+	case loop.PortsExhausted(err):
+		return http.StatusServiceUnavailable, "ports-exhausted"
 	case errors.As(err, &op) && op.Op == "dial":
 		if isTimeout {
 			return http.StatusGatewayTimeout, "connect-timeout"

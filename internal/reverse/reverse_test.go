@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wsgate/internal/forwarded"
+	"wsgate/internal/upstream"
 )
 
 // backend is a raw server: it hands each request head to the test and answers
@@ -46,14 +47,27 @@ func backend(t *testing.T, answer string) (addr string, heads chan string) {
 	return l.Addr().String(), heads
 }
 
-func get(c Config, codes *[]string, edit func(*http.Request)) *httptest.ResponseRecorder {
-	if c.Network == "" {
-		c.Network = "tcp"
+// at is an upstream of one server.
+func at(addr string) upstream.Config {
+	return upstream.Config{Name: "app", Servers: []upstream.ServerConfig{{Address: addr}}, Retry: upstream.Retry{Attempts: -1}}
+}
+
+func started(t *testing.T, c upstream.Config) *upstream.Upstream {
+	t.Helper()
+	u, err := upstream.New(c, upstream.Env{}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if c.Forwarded == nil {
-		c.Forwarded = &forwarded.Policy{Pseudonym: "gw-1"}
-	}
-	h := New(c, func(_ *http.Request, code string, _ error) { *codes = append(*codes, code) })
+	u.Start()
+	t.Cleanup(u.Close)
+	return u
+}
+
+func get(t *testing.T, c upstream.Config, codes *[]string, edit func(*http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	policy := &forwarded.Policy{Pseudonym: "gw-1"}
+	h := New(Config{Upstream: started(t, c), Forwarded: policy}, func(_ *http.Request, code string, _ error) { *codes = append(*codes, code) })
+	defer h.Close()
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = "192.0.2.9:1"
 	if edit != nil {
@@ -71,7 +85,7 @@ func TestTarget(t *testing.T) {
 	addr, heads := backend(t, ok)
 	for _, target := range []string{"/", "/a%2fb%41?x=%zz&y;z", "/?", "/a\\b\"{}|", "//host/x", "/a/b;c=1?q", "/a%zz?x=%zz", "//a\"b|c%zz?%zz", "///x\\", "//"} {
 		var codes []string
-		w := get(Config{Address: addr}, &codes, func(r *http.Request) {
+		w := get(t, at(addr), &codes, func(r *http.Request) {
 			r.RequestURI = target
 			path, _, _ := strings.Cut(target, "?")
 			r.URL.Path, r.URL.RawPath, r.URL.RawQuery = path, path, ""
@@ -91,7 +105,7 @@ func TestTarget(t *testing.T) {
 func TestFields(t *testing.T) {
 	addr, heads := backend(t, ok)
 	var codes []string
-	get(Config{Address: addr}, &codes, func(r *http.Request) {
+	get(t, at(addr), &codes, func(r *http.Request) {
 		r.Host = "front.example"
 		r.Header.Set("Connection", "x-auth-user, x-forwarded-for, close")
 		r.Header.Set("X-Auth-User", "admin")
@@ -110,7 +124,9 @@ func TestFields(t *testing.T) {
 			t.Errorf("head holds %q:\n%s", name, head)
 		}
 	}
-	get(Config{Address: addr, HostHeader: "app.internal"}, &codes, nil)
+	c := at(addr)
+	c.HostHeader = "app.internal"
+	get(t, c, &codes, nil)
 	if head := <-heads; !strings.Contains(head, "Host: app.internal\r\n") {
 		t.Errorf("host header: got\n%s", head)
 	}
@@ -129,7 +145,7 @@ func TestOwnAnswers(t *testing.T) {
 		{"loop (row 199)", func(r *http.Request) { r.Header.Set("Via", "1.1 x, 2 gw-1") }, 502, "loop"},
 	} {
 		var codes []string
-		w := get(Config{Address: addr}, &codes, c.edit)
+		w := get(t, at(addr), &codes, c.edit)
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
 			t.Errorf("%s: got %d %q, want %d %q", c.name, w.Code, w.Body, c.status, c.body)
 		}
@@ -151,23 +167,81 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mute.Close()
+	slow := at(mute.Addr().String())
+	slow.ResponseTimeout = 20 * time.Millisecond
 	for _, c := range []struct {
 		name   string
-		config Config
+		config upstream.Config
 		status int
 		code   string
 	}{
-		{"refused", Config{Address: dead}, 502, "connect-failed"},
-		{"unknown name", Config{Address: "no-such-name.invalid:80"}, 502, "dns-failed"},
-		{"unasked 101 (row 88)", Config{Address: switching}, 502, "bad-answer"},
-		{"garbage", Config{Address: garbage}, 502, "bad-answer"},
-		{"two lengths (row 194)", Config{Address: both}, 502, "bad-answer"},
-		{"mute", Config{Address: mute.Addr().String(), ResponseTimeout: 20 * time.Millisecond}, 504, "response-timeout"},
+		{"refused", at(dead), 502, "connect-failed"},
+		{"unknown name", at("no-such-name.invalid:80"), 502, "dns-failed"},
+		{"unasked 101 (row 88)", at(switching), 502, "bad-answer"},
+		{"garbage", at(garbage), 502, "bad-answer"},
+		{"two lengths (row 194)", at(both), 502, "bad-answer"},
+		{"mute", slow, 504, "response-timeout"},
 	} {
 		var codes []string
-		w := get(c.config, &codes, nil)
+		w := get(t, c.config, &codes, nil)
 		if w.Code != c.status || len(codes) != 1 || codes[0] != c.code || !strings.Contains(w.Body.String(), c.code) {
 			t.Errorf("%s: got %d %q, codes %q; want %d %s", c.name, w.Code, w.Body, codes, c.status, c.code)
+		}
+	}
+}
+
+// TestServers: a request of which nothing was sent is tried at another server,
+// with its content; pooled connections are kept apart by server; the sticky
+// cookie comes with the answer.
+func TestServers(t *testing.T) {
+	bodies := make(chan string, 10)
+	serve := func(name string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			bodies <- name + " " + string(b)
+			io.WriteString(w, name)
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	a, b := serve("a"), serve("b")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	c := at(gone)
+	c.Servers = append(c.Servers, upstream.ServerConfig{Address: a}, upstream.ServerConfig{Address: b})
+	c.Retry = upstream.Retry{}
+	c.Balance = upstream.Balance{Policy: upstream.Sticky, Cookie: upstream.Cookie{Secret: []byte("0123456789abcdef")}}
+	h := New(Config{Upstream: started(t, c), Forwarded: &forwarded.Policy{}}, nil)
+	defer h.Close()
+	ask := func(cookie string) (string, []string) {
+		r := httptest.NewRequest("POST", "/", io.NopCloser(strings.NewReader("content")))
+		r.ContentLength = 7
+		if cookie != "" {
+			r.Header.Set("Cookie", cookie)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := <-bodies; got != w.Body.String()+" content" {
+			t.Errorf("content at the server: got %q, want that of the request at %s", got, w.Body)
+		}
+		return w.Body.String(), w.Header()["Set-Cookie"]
+	}
+	seen := map[string]bool{}
+	for len(seen) < 2 { // of the two that live, each is at least as likely as not
+		name, cookies := ask("")
+		if len(cookies) != 1 || !strings.Contains(cookies[0], "; HttpOnly; SameSite=Lax") || strings.Contains(cookies[0], "Secure") {
+			t.Fatalf("cookies: got %q, want one", cookies)
+		}
+		seen[name] = true
+		value, _, _ := strings.Cut(cookies[0], ";")
+		for range 3 {
+			if got, again := ask("x=y; " + value); got != name || len(again) != 0 {
+				t.Errorf("with the cookie of %s: got %s, cookies %q; want the same and none", name, got, again)
+			}
 		}
 	}
 }

@@ -54,17 +54,35 @@ func (b *budget) spend(r *Retry, now time.Time) bool {
 	return true
 }
 
-// mayRetry reports whether there may be another attempt after so many, and pays
-// for it. Another source of ports costs the servers nothing.
-func (u *Upstream) mayRetry(tries int, code string) bool {
+// retryPause is what is waited before the same server is asked again; then twice
+// as long.
+const retryPause = 50 * time.Millisecond
+
+// retry finds out whether there may be another attempt after so many, of which
+// the last failed at e with that code, and pays for it. It takes a place at
+// another server, or, if there is none left, says how long to wait before any
+// may be asked again.
+func (u *Upstream) retry(w *want, e *endpoint, tries int, code string) (next *endpoint, pause time.Duration, ok bool) {
 	if tries > u.config.Retry.Attempts {
-		return false
+		return nil, 0, false
+	}
+	w.tried = append(w.tried, e.server)
+	if next = u.choose(w); next == nil {
+		if code != codeConnectFailed { // what refuses us now will do so again
+			return nil, 0, false
+		}
+		w.tried = w.tried[:0]
+		pause = retryPause << min(tries-1, 6)
 	}
 	g := u.ledger
+	// The sources of ports cost the servers nothing.
 	if code != codePorts && !g.budget.spend(&u.config.Retry, u.env.Now()) {
 		g.stats.denied.Add(1)
-		return false
+		if next != nil {
+			next.exit(w.kind)
+		}
+		return nil, 0, false
 	}
 	g.stats.retries.Add(1)
-	return true
+	return next, pause, true
 }

@@ -146,14 +146,11 @@ func (o *opening) unanswered(err error) {
 		r = &bridge.Refusal{Code: codeUnknown}
 	}
 	e.judge(o.u, r, err)
-	if r.Unsent && o.u.mayRetry(o.tries, r.Code) {
-		o.again(err)
+	if r.Unsent && o.again(r.Code, err) {
 		return
 	}
 	o.fail(err)
 }
-
-const codeUnknown = "backend-failed"
 
 // judge notes what an answer that opens no tunnel says of the server.
 func (e *endpoint) judge(u *Upstream, r *bridge.Refusal, err error) {
@@ -175,18 +172,21 @@ var ownFault = [...]string{"bad-handshake", "internal"}
 // of one that is overloaded.
 func sick(status int) bool { return status >= 502 && status <= 504 }
 
-// again asks another server, or later the same one.
-func (o *opening) again(err error) {
-	o.want.tried = append(o.want.tried, o.e.server)
-	next := o.u.choose(&o.want)
-	o.e.exit(tunnel)
-	if next == nil { // all have been tried, or have no place
-		o.pause(err)
-		return
+// again asks another server. When all have been tried, the same one is asked once
+// more a moment later if it took no connection: it may be starting.
+func (o *opening) again(code string, err error) bool {
+	next, pause, ok := o.u.retry(&o.want, o.e, o.tries, code)
+	if !ok {
+		return false
 	}
-	o.e = next
+	o.e.exit(tunnel)
+	if o.e = next; pause > 0 {
+		o.pause(pause, err)
+		return true
+	}
 	o.deadline(err)
 	o.ask()
+	return true
 }
 
 // deadline bounds the whole of a handshake with several attempts.
@@ -199,9 +199,8 @@ func (o *opening) deadline(err error) {
 	o.l.After(max(0, o.u.config.OpenTimeout-o.l.Now().Sub(o.began)), &o.timer)
 }
 
-// pause waits a moment before what has failed is tried once more.
-func (o *opening) pause(err error) {
-	o.e, o.want.tried = nil, nil
+// pause waits before what has failed is tried once more.
+func (o *opening) pause(d time.Duration, err error) {
 	o.timer.Fire = func() {
 		if o.e = o.u.choose(&o.want); o.e == nil {
 			o.u.ledger.leave(tunnel)
@@ -212,11 +211,8 @@ func (o *opening) pause(err error) {
 		o.deadline(err)
 		o.ask()
 	}
-	o.l.After(retryPause<<min(o.tries, 4), &o.timer)
+	o.l.After(d, &o.timer)
 }
-
-// retryPause is half of what is waited before the same server is asked again.
-const retryPause = 25 * time.Millisecond
 
 // fail ends the opening with an error.
 func (o *opening) fail(err error) {

@@ -76,3 +76,16 @@ func TestAllDead(t *testing.T) {
 		t.Errorf("got %d more events, want none", n)
 	}
 }
+
+// TestSameServerAgain: with one server alone it is asked again after a moment.
+func TestSameServerAgain(t *testing.T) {
+	r := newRig(t, Config{Servers: []ServerConfig{{Address: dead(t, "127.0.0.2")}}})
+	_, res, err := r.try()
+	if err == nil || res == nil || res.StatusCode != 502 {
+		t.Fatalf("got %v, %v, want status 502", res, err)
+	}
+	r.refusal("502 connect-failed")
+	if s := r.up.Load().Stats(); s.Retries != 2 || s.Pending != 0 {
+		t.Errorf("got %+v, want 2 retries, none pending", s)
+	}
+}

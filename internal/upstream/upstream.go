@@ -261,12 +261,17 @@ func (u *Upstream) refusal() *bridge.Refusal {
 
 // The codes of a place that is not to be had.
 const (
-	codeFull        = "upstream-full"
-	codeLate        = "queue-timeout"
-	codeNoServer    = "no-server"
-	codeDNSFailed   = "dns-failed"
-	codePorts       = "ports-exhausted" // as h1 says it
-	codeOpenTimeout = "open-timeout"    // as h1 says it
+	codeFull      = "upstream-full"
+	codeLate      = "queue-timeout"
+	codeNoServer  = "no-server"
+	codeDNSFailed = "dns-failed"
+
+	// As h1 says them.
+	codePorts         = "ports-exhausted"
+	codeOpenTimeout   = "open-timeout"
+	codeConnectFailed = "connect-failed"
+
+	codeUnknown = "backend-failed" // as bridge says it
 )
 
 // busy asks the client to come again in some seconds.

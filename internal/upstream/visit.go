@@ -2,10 +2,10 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"wsgate/internal/loop"
@@ -72,18 +72,29 @@ func (v *Visit) wait(ctx context.Context) error {
 	return err
 }
 
-// Key names the server among pooled connections. It has the form of a host.
-func (v *Visit) Key() string { return v.e.key }
+// Server is where the visit is now; it changes with Again.
+func (v *Visit) Server() Server { return Server{v.u, v.e} }
+
+// Server is one of an upstream's servers as a request sees it. Any goroutine may
+// use it.
+type Server struct {
+	u *Upstream
+	e *endpoint
+}
+
+// String names the server in logs.
+func (s Server) String() string { return s.e.id }
+
+// Key names the server among pooled connections, also in later generations. It
+// has the form of a host.
+func (s Server) Key() string { return s.e.key }
 
 // HostHeader is what the server is to get as Host; "" keeps the client's.
-func (v *Visit) HostHeader() string { return v.e.backend.HostHeader }
-
-// Server names the server.
-func (v *Visit) Server() string { return v.e.id }
+func (s Server) HostHeader() string { return s.e.backend.HostHeader }
 
 // Dial makes a connection to the server, TLS included. An error means that
-// nothing was sent. Any goroutine.
-func (v *Visit) Dial(ctx context.Context) (net.Conn, error) { return v.e.dial(ctx, v.u) }
+// nothing was sent.
+func (s Server) Dial(ctx context.Context) (net.Conn, error) { return s.e.dial(ctx, s.u) }
 
 // Answered notes the status of the server's answer and returns the value of the
 // Set-Cookie that belongs to it, "" if none does. secure says that the client
@@ -104,26 +115,24 @@ func (v *Visit) Failed(err error) { v.e.failed(v.u, err) }
 // another attempt it moves the visit to another server, or waits a moment if
 // there is none, and returns true.
 func (v *Visit) Again(ctx context.Context, err error) bool {
-	code := ""
-	if loop.PortsExhausted(err) {
-		code = codePorts
+	code := dialCode(err)
+	if code == codePorts {
 		v.u.portsExhausted(v.e, err)
 	} else {
 		v.e.failed(v.u, err)
 	}
-	if ctx.Err() != nil || !v.u.mayRetry(v.tries, code) {
+	if ctx.Err() != nil {
+		return false
+	}
+	next, pause, ok := v.u.retry(&v.want, v.e, v.tries, code)
+	if !ok {
 		return false
 	}
 	v.tries++
-	if !slices.Contains(v.want.tried, v.e.server) {
-		v.want.tried = append(v.want.tried, v.e.server)
-	}
-	next := v.u.choose(&v.want)
 	if next == nil {
-		if !sleep(ctx, retryPause<<min(v.tries-1, 4)) {
+		if !sleep(ctx, pause) {
 			return false
 		}
-		v.want.tried = nil
 		if next = v.u.choose(&v.want); next == nil {
 			return false
 		}
@@ -131,6 +140,18 @@ func (v *Visit) Again(ctx context.Context, err error) bool {
 	v.e.exit(request)
 	v.e = next
 	return true
+}
+
+// dialCode tells failures of Dial apart, as far as it matters to a retry.
+func dialCode(err error) string {
+	var op *net.OpError
+	switch {
+	case loop.PortsExhausted(err):
+		return codePorts
+	case errors.As(err, &op) && op.Op == "dial" && !op.Timeout():
+		return codeConnectFailed
+	}
+	return ""
 }
 
 // Leave gives the place back. It is called once.
