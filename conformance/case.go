@@ -48,6 +48,7 @@ type Case struct {
 	Text    Text
 
 	alone bool          // it may disturb others, or be disturbed
+	slow  bool          // it takes seconds: begun first
 	drain bool          // it needs the gateway to drain
 	limit time.Duration // how long it may take; 0 is caseLimit
 	run   func(*Env)
@@ -132,7 +133,9 @@ func PartTitle(letter string) string {
 
 // Cases are all cases, in the order of the parts.
 func Cases() []Case {
-	all := slices.Concat(settingsCases(), connectCases(), refusedCases())
+	all := slices.Concat(settingsCases(), connectCases(), refusedCases(), fieldCases(), sectionCases(),
+		openingCases(), gateCases(), backendCases(), frameCases(), tunnelCases(), flowCases(), floodCases(), drainCases(),
+		upgradeH1Cases(), requestCases(), parseCases())
 	for i := range all {
 		if all[i].Profile == "" {
 			all[i].Profile = Base

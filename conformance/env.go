@@ -284,11 +284,7 @@ func (e *Env) joined(c *rawpeer.BackendConn) {
 // Untouched checks that nothing of this case reached the backend: a request
 // behind it, on a connection of its own, has arrived first.
 func (e *Env) Untouched() {
-	c := e.H1()
-	e.Must(c.WriteString("GET " + e.Path(strings.TrimPrefix(fence, "/")) + " HTTP/1.1\r\nHost: " + e.Authority() + "\r\n\r\n"))
-	_, err := c.WantStatus("GET", 200)
-	e.On("an ordinary request behind it", err)
-	c.Close()
+	e.fence()
 	select {
 	case b := <-e.claim.conns:
 		h, err := b.ReadHead()
@@ -299,3 +295,15 @@ func (e *Env) Untouched() {
 	default:
 	}
 }
+
+// fence sends a request of the suite's own through the gateway.
+func (e *Env) fence() {
+	c := e.H1()
+	e.Must(c.WriteString("GET " + e.Path(strings.TrimPrefix(fence, "/")) + " HTTP/1.1\r\nHost: " + e.Authority() + "\r\n\r\n"))
+	_, err := c.WantStatus("GET", 200)
+	e.On("an ordinary request behind it", err)
+	c.Close()
+}
+
+// after is a channel that is written to after d.
+func (e *Env) after(d time.Duration) <-chan time.Time { return time.After(d) }

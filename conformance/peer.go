@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -373,3 +374,6 @@ func (e *Env) either(s Stream) (*rawpeer.BackendConn, *Answer) {
 
 // soon is a deadline.
 func soon(d time.Duration) time.Time { return time.Now().Add(d) }
+
+// isTimeout reports whether an error says that the time was over.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -248,6 +249,15 @@ func (r *runner) all(ctx context.Context) ([]Result, error) {
 		results[i] = r.one(&cases[i], i+1)
 		p.done(results[i])
 	}
+	slices.SortStableFunc(together, func(a, b int) int {
+		switch {
+		case cases[a].slow == cases[b].slow:
+			return 0
+		case cases[a].slow:
+			return -1
+		}
+		return 1
+	})
 	crowd(together, sideBySide, do)
 	crowd(alone, 1, do)
 	r.drain = newDrain(ctx, r.o.DrainCmd, len(draining))

@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"wsgate/internal/rawpeer"
@@ -64,4 +66,22 @@ func (e *Env) Seen() []Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.all
+}
+
+// lines are the request lines, for messages.
+func lines(all []Recorded) string {
+	var b strings.Builder
+	for i, r := range all {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%q", r.Line)
+		if r.Content != "" {
+			fmt.Fprintf(&b, " with %.60q", r.Content)
+		}
+	}
+	if b.Len() == 0 {
+		return "nothing at the backend"
+	}
+	return b.String()
 }

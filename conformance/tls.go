@@ -80,7 +80,8 @@ func (b *backendTLS) set(mode string) { b.mode.Store(&mode) }
 func (b *backendTLS) config() *tls.Config {
 	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		mode := *b.mode.Load()
-		c := &tls.Config{Certificates: []tls.Certificate{b.certs[mode]}, NextProtos: []string{"h2", "http/1.1"}}
+		// No tickets: a resumed session shows no certificate.
+		c := &tls.Config{Certificates: []tls.Certificate{b.certs[mode]}, NextProtos: []string{"h2", "http/1.1"}, SessionTicketsDisabled: true}
 		if mode == tlsClient {
 			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, b.pool
 		}

@@ -34,7 +34,7 @@ func Wsgate(program string) Gateway {
 		Name: "wsgate", Program: program, version: []string{"version"}, drain: syscall.SIGTERM, quit: syscall.SIGKILL,
 		parse: func(out string) string { return strings.Join(strings.Fields(out)[1:2], " ") },
 		setups: map[string]func(*place) ([]string, error){
-			conformance.Base:        run(),
+			conformance.Base:        run("--drain-time", "3s"),
 			conformance.NoWebSocket: run("--no-websocket"),
 			conformance.TLSBackend: run("--backend-ca", "{tls}/ca.pem", "--backend-server-name", conformance.BackendName,
 				"--backend-cert", "{tls}/client.pem", "--backend-key", "{tls}/client-key.pem"),

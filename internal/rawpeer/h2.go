@@ -106,10 +106,10 @@ func DialH2Quiet(addr string, config *tls.Config) (*H2, error) {
 func (c *H2) Preface(settings ...http2.Setting) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	c.note("->", "preface, SETTINGS %v", settings)
 	if _, err := io.WriteString(c.nc, http2.ClientPreface); err != nil {
 		return err
 	}
-	c.note("->", "preface, SETTINGS %v", settings)
 	err := c.fr.WriteSettings(settings...)
 	c.greeted = true
 	for _, f := range c.waiting {
