@@ -124,7 +124,7 @@ func (b *Bridge) Serve(o Offer, s *Service) {
 // Refuse answers an offer that no service takes; route names who decided so, for
 // the log. It is called on the offer's loop.
 func (b *Bridge) Refuse(o Offer, route string, r *Refusal) {
-	b.opening(o, &Service{Name: route}).refuse(r)
+	b.opening(o, &Service{Name: route}).refuse(notOpen(r, o.Handshake().Major))
 }
 
 func (b *Bridge) opening(o Offer, s *Service) *opening {
@@ -148,6 +148,7 @@ type opening struct {
 	seat   seat
 	over   bool
 	cancel func()
+	timer  *Timer // nil if the service has no time for it
 }
 
 func (p *opening) ask() {
@@ -157,6 +158,26 @@ func (p *opening) ask() {
 		return
 	}
 	p.cancel = cancel
+	if d := p.info.Service.Open; d > 0 {
+		p.timer = &Timer{Fire: p.late}
+		p.offer.Loop().After(d, p.timer)
+	}
+}
+
+// late is the end of the time that the service gives a handshake.
+func (p *opening) late() {
+	if !p.over {
+		p.cancel()
+		p.refuse(&Refusal{Status: 504, Code: "open-timeout"})
+	}
+}
+
+// close says that the answer is known.
+func (p *opening) close() {
+	p.over = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 }
 
 // gone is the client's leaving before the answer: it cancels the dial.
@@ -164,7 +185,7 @@ func (p *opening) gone(err *ResetError) {
 	if p.over {
 		return
 	}
-	p.over = true
+	p.close()
 	if p.cancel != nil {
 		p.cancel()
 	}
@@ -190,7 +211,7 @@ func (p *opening) answered(backend Side, fields Fields, err error) {
 		p.refuse(notOpen(r, p.info.Major))
 		return
 	}
-	p.over = true
+	p.close()
 	b, h := p.bridge, p.offer.Handshake()
 	p.seat.opened(b, p.info.Service)
 	b.opened.Add(1)
@@ -222,7 +243,7 @@ func notOpen(r *Refusal, major int) *Refusal {
 }
 
 func (p *opening) refuse(r *Refusal) {
-	p.over = true
+	p.close()
 	r.explain()
 	p.failed(r)
 	p.offer.Refuse(r)

@@ -9,7 +9,7 @@ import (
 // Ending is how tunnels are ended by order: a Close frame towards both ends (RFC
 // 6455 section 7.4.1), then what is left is reset.
 type Ending struct {
-	// Code and Reason are those of the Close frame; 0 means 1001, going away.
+	// Code and Reason are those of the Close frame; with 0 those of the service.
 	Code   int
 	Reason string
 	// Why is the word for it in the log.
@@ -30,12 +30,15 @@ type order struct {
 	deadline    time.Time // zero: none
 }
 
-// code returns the Close code.
-func (o *order) code() int {
-	if o.Code != 0 {
-		return o.Code
+// words returns what the Close frame of a tunnel of s says.
+func (o *order) words(s *Service) (code int, reason string) {
+	switch {
+	case o.Code != 0:
+		return o.Code, o.Reason
+	case s.CloseCode != 0:
+		return s.CloseCode, s.CloseReason
 	}
-	return 1001
+	return 1001, o.Reason
 }
 
 func newOrder(e Ending) *order {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -112,5 +113,46 @@ func TestWalk(t *testing.T) {
 	r.loop.advance(time.Minute)
 	if s := r.b.Stats(); s.Tunnels != 0 || len(r.done) != n {
 		t.Errorf("after the order: got %d tunnels, %d ends; want 0, %d", s.Tunnels, len(r.done), n)
+	}
+}
+
+// TestCloseWords: an order without words of its own says those of the service.
+func TestCloseWords(t *testing.T) {
+	r := newRig(t, &Service{CloseCode: 4000, CloseReason: "later"}).open()
+	r.b.End(Ending{Time: time.Second}, func(*Tunnel) bool { return true })
+	r.loop.advance(time.Second)
+	if code := closeCodeAt(r.client); code != 4000 || !bytes.Contains(r.client.got, []byte("later")) {
+		t.Errorf("close to the client: got %q, want 4000 later", r.client.got)
+	}
+}
+
+// TestOpenTimeout: a service's own time for handshakes.
+func TestOpenTimeout(t *testing.T) {
+	r := newRig(t, &Service{Times: Times{Open: time.Second}})
+	r.b.Serve(r.offer, r.s)
+	r.loop.advance(time.Second)
+	if o := r.offer.refused; o == nil || o.Status != 504 || o.Code != "open-timeout" || r.be.canceled != 1 {
+		t.Errorf("got %+v, %d dials cancelled; want 504 open-timeout, 1", o, r.be.canceled)
+	}
+	if s := r.b.Stats(); s.Pending != 0 {
+		t.Errorf("pending: got %d, want 0", s.Pending)
+	}
+	r = newRig(t, &Service{Times: Times{Open: time.Second}}).open()
+	r.loop.advance(time.Minute)
+	if s := r.b.Stats(); s.Tunnels != 1 {
+		t.Errorf("in time: got %d tunnels, want 1", s.Tunnels)
+	}
+}
+
+// TestRefuse2xx: an answer of a route, too, does not look like an open tunnel
+// (RFC 9110 section 9.3.6).
+func TestRefuse2xx(t *testing.T) {
+	for major, want := range map[int]int{1: 200, 2: 502, 3: 502} {
+		r := newRig(t, &Service{})
+		r.offer.h.Major = major
+		r.b.Refuse(r.offer, "maintenance", &Refusal{Status: 200, Body: []byte("soon")})
+		if o := r.offer.refused; o == nil || o.Status != want {
+			t.Errorf("HTTP/%d: got %+v, want %d", major, o, want)
+		}
 	}
 }

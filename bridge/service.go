@@ -20,13 +20,21 @@ type Service struct {
 	// that follow one another on a reload share them. nil: none.
 	Places *Places
 
+	// CloseCode and CloseReason stand in the Close frames of an Ending that has
+	// none of its own; 0 means 1001, going away (RFC 6455 section 7.4.1).
+	CloseCode   int
+	CloseReason string
+
 	// RejectMissingVersion answers 400 to HTTP/2 and HTTP/3 handshakes without
 	// Sec-WebSocket-Version; otherwise they are taken for version 13.
 	RejectMissingVersion bool
 }
 
-// Times are those of a tunnel. 0 means off, but for Linger.
+// Times are those of a handshake and its tunnel. 0 means off, but for Linger.
 type Times struct {
+	// Open is how long a handshake may take, waiting for a place at the backend
+	// included; after it 504.
+	Open time.Duration
 	// Idle ends a tunnel with Close 1001 after so long without an octet either
 	// way; ClientIdle and BackendIdle look at what one end sends.
 	Idle, ClientIdle, BackendIdle time.Duration

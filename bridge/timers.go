@@ -79,7 +79,8 @@ func (t *tunnel) check() {
 			t.closeOver(now)
 		}
 	case t.drain != 0 && now >= t.drain:
-		t.goodbye(t.order.code(), t.order.Reason, t.order.Why)
+		code, reason := t.order.words(s)
+		t.goodbye(code, reason, t.order.Why)
 	case past(t.opened, int64(s.MaxLife)):
 		t.goodbye(1001, "maximum life", "max-life")
 	case past(max(t.up.last, t.down.last), int64(s.Idle)):

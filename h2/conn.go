@@ -92,7 +92,9 @@ type conn struct {
 	wuCredit  int32 // WINDOW_UPDATE frames that our DATA explains
 	stray     int64 // octets of DATA that may be under way to streams we reset
 	settled   bool  // our SETTINGS was acknowledged
+	websocket bool  // extended CONNECT was announced
 	draining  bool
+	late      bool // drains with the end of the last tunnel
 	drainPing bool // a PING of ours stands between the two GOAWAY
 
 	// Time, ns on the shard's clock; 0 for "not".
@@ -142,7 +144,8 @@ func (c *conn) start() {
 	add := func(id uint16, v uint32) {
 		p = append(p, byte(id>>8), byte(id), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
 	}
-	if sh.srv.Offer != nil {
+	c.websocket = sh.srv.Offer != nil && (sh.srv.Announce == nil || sh.srv.Announce())
+	if c.websocket {
 		add(settingConnect, 1) // RFC 8441 section 3
 	}
 	add(settingMaxStreams, uint32(sh.lim.streams))

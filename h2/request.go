@@ -215,7 +215,7 @@ func (q *request) cookie() string {
 func (c *conn) request(id uint32, end bool) error {
 	q, why := parseRequest(c.sh.head.fields)
 	extended := q.have&pProtocol != 0
-	if why == "" && extended && c.sh.srv.Offer == nil {
+	if why == "" && extended && !c.websocket {
 		why = "extended CONNECT was not announced" // RFC 8441 section 3
 	}
 	if why == "" && q.method != "CONNECT" && end && q.length > 0 {

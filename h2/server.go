@@ -18,6 +18,11 @@ type Server struct {
 	// SETTINGS_ENABLE_CONNECT_PROTOCOL is not announced and an extended
 	// CONNECT is malformed (RFC 8441 section 3).
 	Offer func(bridge.Offer)
+	// Announce says at the birth of a connection whether there is a route that
+	// can serve WebSocket on it; without one it is as if Offer were nil. What
+	// was announced once holds for the life of the connection (RFC 8441 section
+	// 3). nil: always.
+	Announce func() bool
 	// Exchange serves ordinary requests. nil: they are answered 404.
 	Exchange *exchange.Config
 
@@ -148,6 +153,18 @@ func (s *Server) Serve(l bridge.Loop, transport bridge.Side, client *bridge.Clie
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each((*conn).drain)
+}
+
+// DrainLate is Drain for clients that drop their tunnels when they see GOAWAY:
+// a connection with tunnels hears of it only once the last of them has ended. A
+// Drain afterwards is not late. Any goroutine may call it.
+func (s *Server) DrainLate() {
+	s.draining.Store(true)
+	s.each(func(c *conn) {
+		if c.late = c.client.Tunnels > 0; !c.late {
+			c.drain()
+		}
+	})
 }
 
 // Close ends every connection at once. Any goroutine may call it.

@@ -212,6 +212,9 @@ func (c *conn) release(s *stream) {
 	c.slots--
 	if s.has(isTunnel) {
 		c.client.Tunnels--
+		if c.late && c.client.Tunnels == 0 {
+			c.drain()
+		}
 	}
 	if c.slots == 0 && c.phase < phaseClosing {
 		c.idleSince = c.sh.now()

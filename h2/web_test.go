@@ -266,6 +266,48 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainLate is row 137: no GOAWAY before the last tunnel of a connection has
+// ended, or the time is up.
+func TestDrainLate(t *testing.T) {
+	for _, forced := range []bool{false, true} {
+		p := newPeer(t, nil)
+		far := newRecorder()
+		s := p.tunnel(1, far)
+		p.srv.DrainLate()
+		p.want()
+		if forced {
+			p.srv.Drain()
+		} else {
+			p.data(1, true, "end")
+			s.CloseWrite()
+			p.want(`DATA 1 "" end`, "GOAWAY 2147483647 NO_ERROR", "PING 0")
+			continue
+		}
+		p.want("GOAWAY 2147483647 NO_ERROR", "PING 0")
+	}
+	p := newPeer(t, nil)
+	p.srv.DrainLate()
+	p.want("GOAWAY 2147483647 NO_ERROR", "PING 0") // it has no tunnels
+}
+
+// TestAnnounce: what can be served at a connection's birth is announced, and
+// holds for its life.
+func TestAnnounce(t *testing.T) {
+	on := true
+	p := newPeer(t, func(s *Server) { s.Announce = func() bool { return on } })
+	on = false
+	p.connectWS(1)
+	if len(p.offers) != 1 {
+		t.Errorf("after the route is gone: got %d offers, want 1", len(p.offers))
+	}
+	q := newPeer(t, func(s *Server) { s.Announce = func() bool { return on } })
+	q.headers(1, false, connectFields...)
+	q.want("RST_STREAM 1 PROTOCOL_ERROR")
+	if len(q.offers) != 0 {
+		t.Errorf("not announced: got %d offers, want none", len(q.offers))
+	}
+}
+
 // TestClose ends everything at once.
 func TestClose(t *testing.T) {
 	p := newPeer(t, nil)

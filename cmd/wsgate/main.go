@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"wsgate/internal/config"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -38,12 +40,17 @@ func run(args []string) int {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.DisableDefaultCmd = false
-	root.AddCommand(runCommand(), demoCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), checkCommand(), configCommand(), routeCommand(), reloadCommand(), drainCommand(), versionCommand())
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "wsgate:", err)
+	var errs config.Errors
+	if errors.As(err, &errs) && len(errs) > 0 && errs[0].File != "" {
+		fmt.Fprintln(os.Stderr, err) // each has its place
+	} else {
+		fmt.Fprintln(os.Stderr, "wsgate:", err)
+	}
 	if errors.As(err, &usageError{}) {
 		return 2
 	}

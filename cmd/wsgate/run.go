@@ -14,21 +14,30 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"wsgate/internal/config"
 	"wsgate/internal/demo"
 	"wsgate/internal/gateway"
 )
 
 func runCommand() *cobra.Command {
-	c := gateway.Default()
+	c, file := gateway.Default(), ""
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Run the gateway in front of a backend",
-		Example: "  wsgate run --listen https://:8443 --cert cert.pem --key key.pem --backend ws://127.0.0.1:3001\n" +
+		Short: "Run the gateway, by flags in front of one backend or by a configuration file",
+		Example: "  wsgate run -c wsgate.yaml\n" +
+			"  wsgate run --listen https://:8443 --cert cert.pem --key key.pem --backend ws://127.0.0.1:3001\n" +
 			"  wsgate run --listen https://127.0.0.1:8443 --listen http://127.0.0.1:8080 --self-signed --backend http://app:3000",
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return serve(c) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file != "" {
+				return serveFile(cmd.Flags(), file)
+			}
+			return serveFlags(c)
+		},
 	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; instead of all other flags")
 	addFlags(cmd.Flags(), &c)
 	return cmd
 }
@@ -61,7 +70,7 @@ func serveDemo(c gateway.Config) error {
 	c.Backend = "ws://" + ln.Addr().String()
 	c.Listen = withoutMissingIPv6(c.Listen)
 	fmt.Fprintf(os.Stderr, "open https://localhost:8443/ (the certificate is self-signed)\n")
-	return serve(c)
+	return serveFlags(c)
 }
 
 // withoutMissingIPv6 leaves ::1 out on a machine without IPv6.
@@ -83,14 +92,44 @@ func withoutMissingIPv6(listen []string) []string {
 	return out
 }
 
+// serveFlags runs a gateway as the flags say it.
+func serveFlags(c gateway.Config) error {
+	w, err := c.Whole()
+	if err != nil {
+		return err
+	}
+	return serve(w, gateway.Options{Log: os.Stderr})
+}
+
+// serveFile runs a gateway by its file, which holds all there is to say.
+func serveFile(flags *pflag.FlagSet, file string) error {
+	var other string
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Name != "config" {
+			other = f.Name
+		}
+	})
+	if other != "" {
+		return usageError{fmt.Errorf("--%s does not go together with --config; say it in %q", other, file)}
+	}
+	load := func() (*config.Config, error) { return config.Load(file) }
+	c, err := load()
+	if err != nil {
+		return err
+	}
+	return serve(c, gateway.Options{Log: os.Stderr, File: file, Load: load})
+}
+
 // serve runs a gateway until it is told to stop. SIGTERM and SIGINT drain, a
-// second one ends at once; SIGHUP reads the certificates again.
-func serve(c gateway.Config) error {
-	setProcs(&c)
+// second one ends at once; SIGHUP reads the file again, or with flags the
+// certificates.
+func serve(c *config.Config, o gateway.Options) error {
+	o.Cores = gateway.Settle(c)
+	setProcs(o.Cores, c.Loops)
 	raiseLimit()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	g, err := gateway.Start(c, os.Stderr)
+	g, err := gateway.Run(c, o)
 	if err != nil {
 		return err
 	}
@@ -99,11 +138,14 @@ func serve(c gateway.Config) error {
 	log.SetFlags(0)
 	log.SetOutput(lines{g})
 	for s := range signals {
-		if s == syscall.SIGHUP {
-			_ = g.ReloadCertificates() // logged; the old ones stay
-			continue
+		if s != syscall.SIGHUP {
+			break
 		}
-		break
+		if o.Load != nil {
+			_, _ = g.Reload(context.Background(), false) // logged; the old one stays
+		} else {
+			_ = g.ReloadCertificates() // logged; the old ones stay
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -129,10 +171,9 @@ func (l lines) Write(p []byte) (int, error) {
 
 // setProcs gives every loop a P of its own beside those of the goroutines: a
 // loop waits in Go's netpoller, which wakes it late when all Ps compute.
-func setProcs(c *gateway.Config) {
-	c.Settle()
+func setProcs(cores, loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(c.Cores + c.Loops)
+		runtime.GOMAXPROCS(cores + loops)
 	}
 }
 

@@ -239,6 +239,9 @@ func (l *Log) Requests(next http.Handler) http.Handler {
 				slog.String("host", r.Host), slog.String("path", path), slog.Int("status", rec.status),
 				slog.Int64("bytes", rec.bytes), slog.Float64("ms", ms(time.Since(start))),
 			}
+			if rec.route != "" {
+				attrs = append(attrs, slog.String("route", rec.route))
+			}
 			if rec.code != "" {
 				attrs = append(attrs, slog.String("reason", rec.code))
 			}
@@ -264,12 +267,20 @@ func Reason(r *http.Request, code string) {
 	}
 }
 
+// Route notes in the request's line which route it took.
+func Route(r *http.Request, name string) {
+	if rec, ok := r.Context().Value(recorderKey{}).(*recorder); ok {
+		rec.route = name
+	}
+}
+
 // recorder sees the status and the size of an answer.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
 	code   string
+	route  string
 }
 
 func (r *recorder) WriteHeader(status int) {

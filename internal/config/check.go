@@ -1,0 +1,491 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Errorf makes an error about the value at a path of keys, such as
+// "routes[2].upstream": at its place in the file, or with its flag.
+func (c *Config) Errorf(path, format string, args ...any) error {
+	return Errors{c.origin.at(path, format, args...)}
+}
+
+// Flags says which flags stand for which paths (without indices), for a Config
+// that was not read from a file.
+func (c *Config) Flags(names map[string]string) { c.origin = &origin{flags: names} }
+
+// Check looks for what single values do not show, and fills in names that were
+// left out. The error is of type Errors.
+func (c *Config) Check() error {
+	if errs := c.check(); len(errs) > 0 {
+		errs.sort()
+		return errs
+	}
+	return nil
+}
+
+// checker gathers errors.
+type checker struct {
+	c    *Config
+	errs Errors
+}
+
+func (k *checker) fail(path, format string, args ...any) {
+	k.errs = append(k.errs, k.c.origin.at(path, format, args...))
+}
+
+func (c *Config) check() Errors {
+	k := &checker{c: c}
+	k.listeners()
+	k.certificates()
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		k.upstream("upstreams."+name, c.Upstreams[name])
+	}
+	k.routes()
+	for i, s := range c.Requests.TrustedProxies {
+		if _, err := ParsePrefix(s); err != nil {
+			k.fail(fmt.Sprintf("requests.trusted_proxies[%d]", i), "%v", err)
+		}
+	}
+	k.closing("drain", c.Drain.Code, c.Drain.Reason)
+	if a := c.Admin.Address; a != "" {
+		if err := parseListen(a); err != nil {
+			k.fail("admin.address", "%v", err)
+		}
+	}
+	return k.errs
+}
+
+// closing checks what a Close frame may say (RFC 6455 sections 5.5 and 7.4).
+func (k *checker) closing(path string, code int, reason string) {
+	if code != 0 && (code < 1000 || code > 4999 || code == 1004 || code == 1005 || code == 1006 || code > 1014 && code < 3000) {
+		k.fail(path+".code", "%d may not stand in a Close frame; 1000 to 1003, 1007 to 1014, or 3000 to 4999", code)
+	}
+	if len(reason) > 123 {
+		k.fail(path+".reason", "is longer than 123 octets")
+	}
+}
+
+func (k *checker) listeners() {
+	c := k.c
+	if len(c.Listeners) == 0 {
+		k.fail("listeners", "nothing to listen on; say for example address: \":8443\"")
+	}
+	names, addresses := map[string]bool{}, map[string]bool{}
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		path := fmt.Sprintf("listeners[%d]", i)
+		if l.Address != "" {
+			if err := parseListen(l.Address); err != nil {
+				k.fail(path+".address", "%v", err)
+			} else if _, port, _ := net.SplitHostPort(l.Address); addresses[l.Address] && port != "0" {
+				k.fail(path+".address", "%q is listened on twice", l.Address)
+			}
+		}
+		addresses[l.Address] = true
+		if l.Name == "" {
+			l.Name = l.Address
+		}
+		if names[l.Name] && c.origin.said(path+".name") {
+			k.fail(path+".name", "a second listener with the name %q", l.Name)
+		}
+		names[l.Name] = true
+		k.protocols(path, l)
+		if l.TLS == nil {
+			continue
+		}
+		if len(c.Certificates) == 0 {
+			k.fail(path+".tls", "TLS needs a certificate; name files under certificates, or say self_signed there")
+		}
+		for j, name := range l.TLS.Certificates {
+			if of := k.certificateNames(); !slices.Contains(of, name) {
+				k.fail(fmt.Sprintf("%s.tls.certificates[%d]", path, j), "%s", noneOf("certificate", name, of))
+			}
+		}
+	}
+}
+
+// said reports whether the file says something at the path.
+func (o *origin) said(path string) bool { return o != nil && o.places[path] != nil }
+
+func (k *checker) protocols(path string, l *Listener) {
+	if len(l.Protocols) == 0 {
+		l.Protocols = []string{"h1", "h2"}
+	}
+	for i, p := range l.Protocols {
+		if slices.Contains(l.Protocols[:i], p) {
+			k.fail(fmt.Sprintf("%s.protocols[%d]", path, i), "%q stands twice", p)
+		}
+	}
+}
+
+// certificateNames are the names that listeners may use.
+func (k *checker) certificateNames() []string {
+	var out []string
+	for i := range k.c.Certificates {
+		out = append(out, k.c.Certificates[i].nameOrFile())
+	}
+	return out
+}
+
+func (x *Certificate) nameOrFile() string {
+	switch {
+	case x.Name != "":
+		return x.Name
+	case x.Cert != "":
+		return x.Cert
+	}
+	return strings.Join(x.SelfSigned, ",")
+}
+
+func (k *checker) certificates() {
+	names := map[string]bool{}
+	for i := range k.c.Certificates {
+		x := &k.c.Certificates[i]
+		path := fmt.Sprintf("certificates[%d]", i)
+		switch {
+		case len(x.SelfSigned) > 0 && (x.Cert != "" || x.Key != ""):
+			k.fail(path+".self_signed", "not together with cert and key")
+		case len(x.SelfSigned) == 0 && (x.Cert == "" || x.Key == ""):
+			k.fail(path, "needs cert and key, or self_signed")
+		}
+		x.Name = x.nameOrFile()
+		if x.Name != "" && names[x.Name] {
+			k.fail(path, "a second certificate with the name %q", x.Name)
+		}
+		names[x.Name] = true
+	}
+}
+
+func (k *checker) upstream(path string, u *Upstream) {
+	if len(u.Servers) == 0 {
+		k.fail(path+".servers", "names no server; say for example - ws://127.0.0.1:3000")
+	}
+	anyTLS, perServer := false, false
+	seen := map[string]bool{}
+	for i := range u.Servers {
+		s := &u.Servers[i]
+		at := fmt.Sprintf("%s.servers[%d].address", path, i)
+		a, err := ParseServer(s.Address)
+		switch {
+		case s.Address == "": // said already
+		case err != nil:
+			k.fail(at, "%v", err)
+		case seen[a.Network+a.Address]:
+			k.fail(at, "%q stands twice; use weight for a larger share", s.Address)
+		}
+		seen[a.Network+a.Address] = true
+		anyTLS = anyTLS || a.TLS
+		perServer = perServer || s.MaxTunnels > 0 || s.MaxPending > 0
+	}
+	k.balance(path, u)
+	if u.Host != "client" && u.Host != "backend" {
+		k.fail(path+".host", "%q is neither client nor backend", u.Host)
+	}
+	for i, s := range u.Sources {
+		if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" {
+			k.fail(fmt.Sprintf("%s.source_addresses[%d]", path, i), "%q is no IP address", s)
+		}
+	}
+	if t := u.TLS; t != nil {
+		if !anyTLS {
+			k.fail(path+".tls", "no server has TLS; say wss:// or https://")
+		}
+		if (t.Cert == "") != (t.Key == "") {
+			k.fail(path+".tls.cert", "a client certificate takes cert and key")
+		}
+	}
+	if a := u.Health.Active; a != nil {
+		k.active(path+".health.active", a)
+	}
+	if p := u.Health.Passive; p.Failures > 0 && (p.Eject == 0 || p.MaxEject < p.Eject) {
+		k.fail(path+".health.passive.eject", "has to be more than 0 and not more than max_eject")
+	}
+	if l := u.Limits; l.Queue > 0 && (l.Tunnels == 0 && l.Pending == 0 && !perServer || l.QueueTime == 0) {
+		k.fail(path+".limits.queue", "a queue needs a limit to wait for (tunnels, pending, or those of a server) and a queue_time")
+	}
+}
+
+func (k *checker) balance(path string, u *Upstream) {
+	switch {
+	case u.Balance == "hash" && u.Hash == nil:
+		k.fail(path+".balance", "hash needs the key hash, for example hash: {on: client}")
+	case u.Balance != "hash" && u.Hash != nil:
+		k.fail(path+".hash", "counts only with balance: hash")
+	case u.Balance == "sticky" && u.Sticky == nil:
+		k.fail(path+".balance", "sticky needs the key sticky with a secret")
+	case u.Balance != "sticky" && u.Sticky != nil:
+		k.fail(path+".sticky", "counts only with balance: sticky")
+	}
+	if h := u.Hash; h != nil {
+		named := h.On == "header" || h.On == "cookie"
+		switch {
+		case named && !token7230(h.Name):
+			k.fail(path+".hash.name", "on: %s needs a name", h.On)
+		case !named && h.Name != "":
+			k.fail(path+".hash.name", "counts only on a header or a cookie")
+		}
+	}
+	if s := u.Sticky; s != nil {
+		if len(s.Secret) < 16 {
+			k.fail(path+".sticky.secret", "is shorter than 16 characters")
+		}
+		if !token7230(s.Cookie) {
+			k.fail(path+".sticky.cookie", "%q is no name of a cookie", s.Cookie)
+		}
+		if strings.ContainsAny(s.Path+s.Domain, "; ,\r\n") || !strings.HasPrefix(s.Path, "/") {
+			k.fail(path+".sticky.path", "path has to begin with / and neither path nor domain may hold ; or white space")
+		}
+	}
+}
+
+func (k *checker) active(path string, a *ActiveHealth) {
+	if !strings.HasPrefix(a.Path, "/") || strings.ContainsAny(a.Path, " \r\n\t#") {
+		k.fail(path+".path", "%q does not begin with / or holds white space", a.Path)
+	}
+	if strings.ContainsAny(a.Host, " \r\n\t/") {
+		k.fail(path+".host", "%q is no host", a.Host)
+	}
+	for i, s := range a.Status {
+		if s < 200 || s > 599 {
+			k.fail(fmt.Sprintf("%s.status[%d]", path, i), "%d is no status of an answer", s)
+		}
+	}
+	if len(a.Status) > 0 && a.Kind != "http" {
+		k.fail(path+".status", "counts only with kind: http")
+	}
+}
+
+// token7230 reports whether s is a token (RFC 9110 section 5.6.2).
+func token7230(s string) bool {
+	for _, r := range []byte(s) {
+		if r <= ' ' || r >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, r) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (k *checker) routes() {
+	c := k.c
+	if len(c.Routes) == 0 {
+		if len(c.Upstreams) != 1 {
+			k.fail("routes", "no request would be served; name a route, or just one upstream")
+			return
+		}
+		for name := range c.Upstreams { // one upstream and no route: it takes all
+			c.Routes = []Route{{Upstream: name}}
+		}
+	}
+	names := map[string]bool{}
+	matches := map[string]int{}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		path := fmt.Sprintf("routes[%d]", i)
+		k.match(path+".match", &r.Match)
+		k.action(path, r)
+		if r.Drain != nil {
+			k.closing(path+".drain", r.Drain.Code, r.Drain.Reason)
+		}
+		key := r.Match.String()
+		if j, ok := matches[key]; ok {
+			k.fail(path, "is never used: routes[%d] matches just the same", j)
+		}
+		matches[key] = i
+		if r.Name == "" {
+			r.Name = key
+		} else if names[r.Name] {
+			k.fail(path+".name", "a second route with the name %q", r.Name)
+		}
+		names[r.Name] = true
+	}
+}
+
+func (k *checker) action(path string, r *Route) {
+	n := 0
+	for _, is := range []bool{r.Upstream != "", r.Redirect != nil, r.Answer != nil} {
+		if is {
+			n++
+		}
+	}
+	if n != 1 {
+		k.fail(path, "needs one of upstream, redirect and answer, and no more")
+	}
+	if r.Upstream != "" && k.c.Upstreams[r.Upstream] == nil {
+		k.fail(path+".upstream", "%s", noneOf("upstream", r.Upstream, slices.Sorted(maps.Keys(k.c.Upstreams))))
+	}
+	if d := r.Redirect; d != nil {
+		k.redirect(path+".redirect", d)
+	}
+	if a := r.Answer; a != nil {
+		k.answer(path+".answer", a)
+	}
+}
+
+func (k *checker) redirect(path string, d *Redirect) {
+	switch d.Status {
+	case 301, 302, 303, 307, 308:
+	default:
+		k.fail(path+".status", "%d is no redirect; 301, 302, 303, 307 or 308", d.Status)
+	}
+	switch {
+	case d.Scheme == "" && d.Host == "" && d.Port == 0 && d.Path == "":
+		k.fail(path, "changes nothing; say for example scheme: https")
+	case strings.ContainsAny(d.Host, " \t\r\n/@?#"):
+		k.fail(path+".host", "%q is no host", d.Host)
+	case d.Path != "" && (d.Path[0] != '/' || !visible(d.Path)):
+		k.fail(path+".path", "%q does not begin with / or holds octets that no target may hold", d.Path)
+	}
+	if _, _, err := net.SplitHostPort(d.Host); err == nil && d.Port != 0 {
+		k.fail(path+".port", "stands in host already")
+	}
+}
+
+func (k *checker) answer(path string, a *Answer) {
+	if (a.Status == 204 || a.Status == 205 || a.Status == 304) && a.Body != "" {
+		k.fail(path+".body", "a %d has no content (RFC 9110 section 6.4.1)", a.Status)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+		at := path + ".headers." + name
+		switch strings.ToLower(name) {
+		case "connection", "content-length", "transfer-encoding", "upgrade", "keep-alive", "te", "trailer", "proxy-connection":
+			k.fail(at, "the gateway makes %s by itself", name)
+		default:
+			if v := a.Headers[name]; !token7230(name) || strings.ContainsAny(v, "\r\n\x00") || strings.TrimSpace(v) != v {
+				k.fail(at, "is no field (RFC 9110 section 5)")
+			}
+		}
+	}
+}
+
+func (k *checker) match(path string, m *Match) {
+	listeners := make([]string, len(k.c.Listeners))
+	for i := range k.c.Listeners {
+		listeners[i] = k.c.Listeners[i].Name
+	}
+	for i, name := range m.Listeners {
+		if !slices.Contains(listeners, name) {
+			k.fail(fmt.Sprintf("%s.listeners[%d]", path, i), "%s", noneOf("listener", name, listeners))
+		}
+	}
+	for i := range m.Hosts {
+		k.host(fmt.Sprintf("%s.hosts[%d]", path, i), &m.Hosts[i])
+	}
+	if m.Path != "" && m.Prefix != "" {
+		k.fail(path+".prefix", "not together with path")
+	}
+	k.pattern(path+".path", m.Path)
+	k.pattern(path+".prefix", m.Prefix)
+	for i, s := range m.Methods {
+		at := fmt.Sprintf("%s.methods[%d]", path, i)
+		switch {
+		case !token7230(s) || s != strings.ToUpper(s):
+			k.fail(at, "%q is no method; they are written in capitals", s)
+		case m.Kind == "websocket" && s != "GET":
+			k.fail(at, "a handshake counts as GET and never as %s", s)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		at := path + ".headers." + name
+		switch {
+		case !token7230(name):
+			k.fail(at, "%q is no name of a field", name)
+		case strings.EqualFold(name, "host"):
+			k.fail(at, "use hosts")
+		}
+	}
+}
+
+// host checks and lowers a host name, *.name or IP address.
+func (k *checker) host(path string, h *string) {
+	s := strings.ToLower(strings.TrimSuffix(*h, "."))
+	name := strings.TrimPrefix(s, "*.")
+	if a, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && name == s {
+		*h = a.String()
+		return
+	}
+	bad := name == "" || len(name) > 253 || strings.Contains(name, "..") || name[0] == '.'
+	for _, b := range []byte(name) {
+		bad = bad || b <= ' ' || b >= 0x7f || strings.IndexByte("*:/?#@[]\\", b) >= 0
+	}
+	if bad {
+		k.fail(path, "%q is no host name; without scheme, port and path, and * only as the first label", *h)
+	}
+	*h = s
+}
+
+// pattern checks a path or prefix.
+func (k *checker) pattern(path, p string) {
+	if p == "" {
+		return
+	}
+	if p[0] != '/' || !visible(p) || strings.Contains(p, "?") {
+		k.fail(path, "%q does not begin with /, or holds octets that no path may hold", p)
+		return
+	}
+	for seg := range strings.SplitSeq(p[1:], "/") {
+		if seg != "*" && strings.Contains(seg, "*") {
+			k.fail(path, "%q: * stands for a whole segment only", p)
+		}
+	}
+}
+
+// visible reports whether a target may hold these octets as they are: 0x21 to
+// 0x7e but for # (docs/architecture.md section 7).
+func visible(s string) bool {
+	for _, b := range []byte(s) {
+		if b <= ' ' || b >= 0x7f || b == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// String names the match in one line, the same for the same conditions.
+func (m *Match) String() string {
+	var b strings.Builder
+	add := func(s string) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(s)
+	}
+	list := func(name string, v []string) {
+		if len(v) > 0 {
+			v = slices.Sorted(slices.Values(v))
+			add(name + strings.Join(v, ","))
+		}
+	}
+	list("", m.Hosts)
+	switch {
+	case m.Path != "":
+		add(m.Path)
+	case m.Prefix != "":
+		add(strings.TrimSuffix(m.Prefix, "/") + "/**")
+	}
+	list("method=", m.Methods)
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		add(strings.ToLower(name) + "=" + m.Headers[name])
+	}
+	if m.Kind != "" {
+		add("kind=" + m.Kind)
+	}
+	if len(m.HTTP) > 0 {
+		v := make([]string, len(m.HTTP))
+		for i, n := range slices.Sorted(slices.Values(m.HTTP)) {
+			v[i] = strconv.Itoa(n)
+		}
+		add("http=" + strings.Join(v, ","))
+	}
+	list("listener=", m.Listeners)
+	if b.Len() == 0 {
+		return "all"
+	}
+	return b.String()
+}
