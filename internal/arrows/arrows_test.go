@@ -42,10 +42,18 @@ var allowed = map[string][]string{
 	"wsgate/internal/gateway": {
 		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/internal/accesslog", "wsgate/internal/exchange",
 		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse", "wsgate/internal/upstream",
+		"wsgate/internal/config", "wsgate/internal/route", "wsgate/internal/watch",
 	},
-	"wsgate/internal/demo": {"github.com/gorilla/websocket"},
+	"wsgate/internal/config": {
+		"github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/parser", "github.com/goccy/go-yaml/token",
+	},
+	"wsgate/internal/route":    {"wsgate/internal/config"},
+	"wsgate/internal/watch":    {"github.com/fsnotify/fsnotify"},
+	"wsgate/internal/operator": {},
+	"wsgate/internal/demo":     {"github.com/gorilla/websocket"},
 	"wsgate/cmd/wsgate": {
-		"wsgate/internal/gateway", "wsgate/internal/demo", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		"wsgate/internal/config", "wsgate/internal/route", "wsgate/internal/gateway", "wsgate/internal/demo",
+		"github.com/spf13/cobra", "github.com/spf13/pflag",
 	},
 	// An oracle shares no bug with the accused: neither knows a room of the gateway.
 	"wsgate/internal/rawpeer":   {frames, hpack},

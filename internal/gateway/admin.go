@@ -2,18 +2,19 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"os"
-	"reflect"
-	"runtime"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/config"
 )
 
 // admin is the listener of the operator: HTTP/1 only, off unless asked for.
@@ -22,15 +23,23 @@ type admin struct {
 	address string
 }
 
-func (g *Gateway) startAdmin(address string) (*admin, error) {
+// ordersHeader has to be in requests that change something: a page in a browser
+// on the same machine cannot send it to another origin.
+const ordersHeader = "Wsgate-Order"
+
+func (g *Gateway) startAdmin(c *config.Config, address string) (*admin, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, listenError("--admin", address, err)
+		return nil, listenError(c, "admin.address", address, err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "live\n") })
 	mux.HandleFunc("GET /ready", g.serveReady)
 	mux.HandleFunc("GET /counters", g.serveCounters)
+	mux.HandleFunc("GET /upstreams", g.serveUpstreams)
+	mux.HandleFunc("POST /reload", order(g.serveReload))
+	mux.HandleFunc("POST /drain/route", order(g.serveDrainRoute))
+	mux.HandleFunc("POST /drain/server", order(g.serveDrainServer))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
@@ -49,6 +58,30 @@ func (g *Gateway) startAdmin(address string) (*admin, error) {
 
 func (a *admin) close() { a.server.Close() }
 
+// order lets requests through that a browser does not send by itself.
+func order(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(ordersHeader) == "" {
+			http.Error(w, "an order has to carry the field "+ordersHeader+", say "+ordersHeader+": 1", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // the operator has gone
+}
+
+// Problem is what the admin listener answers when an order cannot be obeyed.
+type Problem struct {
+	Error string `json:"error"`
+}
+
 func (g *Gateway) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if !g.ready.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -58,85 +91,138 @@ func (g *Gateway) serveReady(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ready\n")
 }
 
-// Counters are what /counters shows.
-type Counters struct {
-	bridge.Stats
-	Descriptors   int              `json:"descriptors"`
-	Goroutines    int              `json:"goroutines"`
-	H1Connections int              `json:"h1_connections"`
-	H2Connections int              `json:"h2_connections"`
-	BufferMemory  int64            `json:"buffer_memory"`
-	HeapBytes     uint64           `json:"heap_bytes"`
-	Entries       int64            `json:"loop_entries"` // of all loops
-	Loops         []LoopCounters   `json:"loops"`
-	H1            map[string]int64 `json:"h1"`
-	H2            map[string]int64 `json:"h2"`
-}
-
-// LoopCounters are those of one event loop.
-type LoopCounters struct {
-	Entries     int64   `json:"entries"`
-	Timers      int64   `json:"timers"`
-	Busy        float64 `json:"busy"`          // share of the last second
-	WakeDelayUs int64   `json:"wake_delay_us"` // the last
-	WakeMaxUs   int64   `json:"wake_max_us"`   // the longest of the last second
-}
-
-// bufferMemory is what connections queue, 0 without a budget.
-func (g *Gateway) bufferMemory() int64 {
-	if g.memory == nil {
-		return 0
-	}
-	return g.memory.Used()
-}
-
-// Counters returns the figures of now.
-func (g *Gateway) Counters() Counters {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	c := Counters{
-		Stats: g.bridge.Stats(), Descriptors: descriptors(), Goroutines: runtime.NumGoroutine(),
-		H1Connections: g.h1.Connections(), H2Connections: g.h2.Connections(), BufferMemory: g.bufferMemory(),
-		HeapBytes: m.HeapAlloc, H1: atomics(&g.h1c), H2: atomics(&g.h2c),
-	}
-	for _, l := range g.loops.Loops() {
-		s := l.Stats()
-		c.Entries += int64(s.Entries)
-		c.Loops = append(c.Loops, LoopCounters{
-			Entries: int64(s.Entries), Timers: int64(s.Timers), Busy: s.Busy,
-			WakeDelayUs: s.WakeDelay.Microseconds(), WakeMaxUs: s.WakeDelayMax.Microseconds(),
-		})
-	}
-	return c
-}
-
-func (g *Gateway) serveCounters(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(g.Counters()) // the operator has gone
-}
-
-// descriptors counts the open ones of this process, -1 if unknown.
-func descriptors() int {
-	d, err := os.ReadDir("/proc/self/fd")
+// serveReload obeys wsgate reload.
+func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
+	report, err := g.Reload(r.Context(), r.URL.Query().Get("dry_run") == "1")
 	if err != nil {
-		return -1
+		writeJSON(w, http.StatusConflict, Problem{err.Error()})
+		return
 	}
-	return len(d) - 1 // the one of the reading itself
+	writeJSON(w, http.StatusOK, report)
 }
 
-// atomics reads the atomic counters of a struct by the names of its fields.
-func atomics(v any) map[string]int64 {
-	out := make(map[string]int64)
-	s := reflect.ValueOf(v).Elem()
-	for i := range s.NumField() {
-		switch c := s.Field(i).Addr().Interface().(type) {
-		case *atomic.Int64:
-			out[s.Type().Field(i).Name] = c.Load()
-		case *atomic.Uint64:
-			out[s.Type().Field(i).Name] = int64(c.Load())
+// Drained is the answer to a drain order.
+type Drained struct {
+	Drained bool `json:"drained"` // from now on
+	Tunnels int  `json:"tunnels"` // that are ended by it, or would have been
+}
+
+// serveDrainRoute obeys wsgate drain route: the route takes nothing new, and its
+// tunnels get their Close spread over the drain time.
+func (g *Gateway) serveDrainRoute(w http.ResponseWriter, r *http.Request) {
+	name, off := r.URL.Query().Get("route"), r.URL.Query().Get("undo") == "1"
+	if to := g.routing.Load().byName[name]; to == nil {
+		writeJSON(w, http.StatusNotFound, Problem{unknown("route", name, g.routing.Load().names())})
+		return
+	}
+	g.reloading.Lock()
+	next := make(map[string]bool)
+	if d := g.drained.Load(); d != nil {
+		maps.Copy(next, *d)
+	}
+	if off {
+		delete(next, name)
+	} else {
+		next[name] = true
+	}
+	g.drained.Store(&next)
+	g.reloading.Unlock()
+	g.obey(w, r, "route "+name, off, func(t *bridge.Tunnel) bool { return t.Service.Name == name })
+}
+
+// serveDrainServer obeys wsgate drain server.
+func (g *Gateway) serveDrainServer(w http.ResponseWriter, r *http.Request) {
+	name, up, off := r.URL.Query().Get("server"), r.URL.Query().Get("upstream"), r.URL.Query().Get("undo") == "1"
+	routing := g.routing.Load()
+	found := make(map[string]bool) // names of tunnels' servers
+	obeyed := false
+	var known []string
+	for of, u := range routing.upstreams {
+		if up != "" && up != of {
+			continue
+		}
+		for _, s := range u.Status() {
+			known = append(known, s.Entry)
+			if s.Name == name || s.Entry == name {
+				found[s.Name] = true
+			}
+		}
+		if u.SetDrain(name, !off) {
+			obeyed = true
 		}
 	}
-	return out
+	if !obeyed {
+		slices.Sort(known)
+		writeJSON(w, http.StatusNotFound, Problem{unknown("server", name, slices.Compact(known))})
+		return
+	}
+	g.obey(w, r, "server "+name, off, func(t *bridge.Tunnel) bool { return t.Server != nil && found[t.Server.String()] })
+}
+
+// obey ends, or spares, the tunnels of a drain order and answers.
+func (g *Gateway) obey(w http.ResponseWriter, r *http.Request, what string, off bool, m bridge.Match) {
+	n, err := g.bridge.Count(r.Context(), m)
+	if err != nil {
+		return // the operator has gone
+	}
+	if off {
+		g.bridge.Spare(m)
+	} else {
+		g.bridge.End(bridge.Ending{Time: g.routing.Load().config.Drain.Time.Of(), Why: "drain"}, m)
+	}
+	g.log.Info("drain order", slog.String("of", what), slog.Bool("undo", off), slog.Int("tunnels", n))
+	writeJSON(w, http.StatusOK, Drained{Drained: !off, Tunnels: n})
+}
+
+func unknown(what, name string, known []string) string {
+	return fmt.Sprintf("there is no %s %q; known: %q", what, name, known)
+}
+
+// serveUpstreams shows servers and their state.
+func (g *Gateway) serveUpstreams(w http.ResponseWriter, _ *http.Request) {
+	out := make(map[string]any)
+	for name, u := range g.routing.Load().upstreams {
+		out[name] = struct {
+			Stats   any `json:"stats"`
+			Servers any `json:"servers"`
+		}{u.Stats(), u.Status()}
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// errAdmin is for Ask.
+var errAdmin = errors.New("the admin listener answers with no JSON; is it one of wsgate?")
+
+// Ask sends an order to the admin listener of another process and decodes its
+// answer into out.
+func Ask(address, target string, out any) error {
+	r, err := http.NewRequest(http.MethodPost, "http://"+address+target, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set(ordersHeader, "1")
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{Protocols: oneOnly(), Proxy: nil}}
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("admin listener at %q: %w", address, errors.Unwrap(err))
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		var p Problem
+		if json.NewDecoder(answer.Body).Decode(&p) != nil || p.Error == "" {
+			return errAdmin
+		}
+		return errors.New(p.Error)
+	}
+	if json.NewDecoder(answer.Body).Decode(out) != nil {
+		return errAdmin
+	}
+	return nil
+}
+
+func oneOnly() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
 }

@@ -1,3 +1,6 @@
+// Package gateway puts the rooms of the house together: loops, listeners, the
+// fronts, routes, the bridge and the upstreams. It is what cmd/wsgate runs and
+// what end-to-end tests start.
 package gateway
 
 import (
@@ -8,10 +11,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
-	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,69 +22,114 @@ import (
 	"wsgate/h1"
 	"wsgate/h2"
 	"wsgate/internal/accesslog"
-	"wsgate/internal/exchange"
-	"wsgate/internal/forwarded"
+	"wsgate/internal/config"
 	"wsgate/internal/loop"
-	"wsgate/internal/reverse"
 	"wsgate/internal/upstream"
 )
 
+// Options are what a gateway is given beside its configuration.
+type Options struct {
+	// Log is where the log goes.
+	Log io.Writer
+	// Cores is how many processors this process may use; 0: GOMAXPROCS.
+	Cores int
+	// File is the configuration's file, for Watch and for Load; "" without one.
+	File string
+	// Load reads the configuration anew for a reload; nil: only certificates
+	// are read again.
+	Load func() (*config.Config, error)
+	// Resolver looks names of servers up; nil: net.DefaultResolver.
+	Resolver *net.Resolver
+}
+
 // Gateway is a running gateway. Its methods may be called from any goroutine.
 type Gateway struct {
-	config Config
-	log    *accesslog.Log
-	loops  *loop.Group
-	certs  *certificates // nil without an https listener
+	options   Options
+	log       *accesslog.Log
+	loops     *loop.Group
+	slots     *loop.Slots
+	pseudonym string
 
-	bridge   *bridge.Bridge
-	upstream *upstream.Upstream
-	h1       *h1.Server
-	h2       *h2.Server
-	memory   *h2.Memory
-	h1c      h1.Counters
-	h2c      h2.Counters
+	bridge bridge.Bridge
+	h1c    h1.Counters
+	h2c    h2.Counters
 
-	fronts  []*listener
+	routing   atomic.Pointer[routing]
+	listeners atomic.Pointer[map[string]*listener] // by keyOf
+	drained   atomic.Pointer[map[string]bool]      // routes that take nothing new
+
 	admin   *admin
-	slots   *loop.Slots
 	pending chan struct{} // TLS handshakes in progress
 	ready   atomic.Bool
 	closing atomic.Bool
-	closed  chan struct{}      // by Close
-	cancel  context.CancelFunc // of ordinary requests
+	closed  chan struct{}   // by Close
+	context context.Context // of ordinary requests and of what runs until Close
+	cancel  context.CancelFunc
+
+	reloading sync.Mutex // one reload at a time
+	reloads   atomic.Uint64
+	reloaded  chan bool // wakes follow
+	orders    bool      // tunnels may have orders to end from an earlier reload; under reloading
+
+	mu         sync.Mutex // of what follows
+	retired    []*front   // of earlier configurations, while they have connections
+	places     map[string]*bridge.Places
+	memory     *h2.Memory
+	memorySize int64
 }
 
-// Start makes and starts a gateway. Its log goes to out. Every error is one
-// line that says what the user can do.
+// Settle fills in the number of loops and returns the cores, from GOMAXPROCS,
+// which knows the limit of a container. Who changes GOMAXPROCS calls it before.
+func Settle(c *config.Config) (cores int) {
+	cores = runtime.GOMAXPROCS(0)
+	if c.Loops <= 0 {
+		c.Loops = min(cores, 4)
+	}
+	return cores
+}
+
+// Start makes and starts a gateway of the short form. Its log goes to out.
 func Start(c Config, out io.Writer) (*Gateway, error) {
-	c.Settle()
-	g := &Gateway{config: c, pending: make(chan struct{}, min(orMany(c.MaxHandshakes), 1<<16)), closed: make(chan struct{})}
+	w, err := c.Whole()
+	if err != nil {
+		return nil, err
+	}
+	return Run(w, Options{Log: out})
+}
+
+// Run makes and starts a gateway. Every error is one line, or several of a file,
+// that say what the user can do.
+func Run(c *config.Config, o Options) (*Gateway, error) {
+	cores := Settle(c)
+	if o.Cores > 0 {
+		cores = o.Cores
+	}
+	g := &Gateway{
+		options: o, closed: make(chan struct{}), reloaded: make(chan bool, 1), pseudonym: pseudonym(),
+		pending: make(chan struct{}, min(orMany(c.Limits.TLSHandshakes), 1<<16)),
+	}
+	g.context, g.cancel = context.WithCancel(context.Background())
 	ok := false
 	defer func() {
 		if !ok {
 			g.Close()
 		}
 	}()
-	if c.Log == "off" {
-		out = io.Discard
-		c.LogLevel = slog.LevelError + 100
-	}
-	g.log = accesslog.New(out, c.Log, c.LogLevel)
+	g.log = newLog(c.Log, o.Log)
+	g.bridge.Trace = g.log.Trace()
 	// CPU-heavy handshakes leave the loops their share.
-	g.slots = loop.NewSlots(max(1, c.Cores-c.Loops))
+	g.slots = loop.NewSlots(max(1, cores-c.Loops))
 	var err error
 	if g.loops, err = loop.NewGroup(c.Loops); err != nil {
 		return nil, err
 	}
-	if err = g.wire(); err != nil {
-		return nil, err
-	}
+	g.listeners.Store(new(map[string]*listener))
 	g.loops.Start()
-	if err = g.listen(); err != nil {
+	if _, err = g.apply(c); err != nil {
 		return nil, err
 	}
-	if c.Admin != "" {
-		if g.admin, err = g.startAdmin(c.Admin); err != nil {
+	if a := c.Admin.Listen(); a != "" {
+		if g.admin, err = g.startAdmin(c, a); err != nil {
 			return nil, err
 		}
 	}
@@ -89,100 +137,19 @@ func Start(c Config, out io.Writer) (*Gateway, error) {
 	ok = true
 	go g.probe()
 	go g.giveBack()
+	go g.follow()
 	return g, nil
 }
 
-// wire makes the values of the rooms and hands them to each other.
-func (g *Gateway) wire() error {
-	c := &g.config
-	up, err := parseBackend(c.Backend)
-	if err != nil {
-		return err
+func newLog(c config.Log, out io.Writer) *accesslog.Log {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
 	}
-	backendTLS, err := c.backendTLS(up)
-	if err != nil {
-		return err
+	if c.Format == "off" {
+		out, level = io.Discard, slog.LevelError+100
 	}
-	trusted, err := c.trusted()
-	if err != nil {
-		return err
-	}
-	host := ""
-	switch c.HostHeader {
-	case "", "client":
-	case "backend":
-		host = up.host
-	default:
-		return wrong("--host-header", "%q is neither client nor backend", c.HostHeader)
-	}
-	policy := &forwarded.Policy{Trusted: trusted}
-	if !c.NoVia {
-		policy.Pseudonym = pseudonym()
-	}
-	if g.upstream, err = upstream.New(upstream.Config{
-		Name:    "backend",
-		Servers: []upstream.ServerConfig{{Name: up.host, Network: up.network, Address: up.address, TLS: up.tls}},
-		TLS:     backendTLS, HostHeader: host,
-		ConnectTimeout: orOff(c.ConnectTimeout), TLSTimeout: orOff(c.TLSTimeout), OpenTimeout: orOff(c.OpenTimeout),
-		ResponseTimeout: orOff(c.ResponseTimeout), KeepAlive: keepAlive(c.KeepAlive),
-	}, upstream.Env{Slots: g.slots}, nil); err != nil {
-		return wrong("--backend", "%w", err)
-	}
-	g.upstream.Start()
-	g.bridge = &bridge.Bridge{Trace: g.log.Trace()}
-	g.bridge.Limit(bridge.Limits{MaxTunnels: c.MaxTunnels, MaxTunnelsPerClient: c.MaxTunnelsPerClient, MaxPending: c.MaxPending})
-	service := &bridge.Service{
-		Backend: &forwarded.Backend{Policy: policy, Next: g.upstream},
-		Times: bridge.Times{
-			Idle: c.Idle, ClientIdle: c.ClientIdle, BackendIdle: c.BackendIdle, MaxLife: c.MaxLife,
-			Linger: c.Linger, StallTimeout: c.StallTimeout, PingInterval: c.PingInterval,
-		},
-		RejectMissingVersion: c.RejectNoVersion,
-	}
-	if c.Linger == 0 {
-		service.Linger = -1
-	}
-	var ctx context.Context
-	ctx, g.cancel = context.WithCancel(context.Background())
-	ordinary := &exchange.Config{
-		Handler: g.log.Requests(reverse.New(reverse.Config{
-			Upstream: g.upstream, Forwarded: policy, MaxHeader: int64(c.MaxHeader),
-		}, func(r *http.Request, code string, err error) { accesslog.Reason(r, code) })),
-		Server: &http.Server{}, Context: ctx, StallTimeout: c.StallTimeout,
-		Panicked: func(r *http.Request, v any, stack []byte) {
-			g.log.Error("handler panicked", slog.Any("value", v), slog.String("stack", string(stack)))
-		},
-	}
-	var offer func(bridge.Offer)
-	if !c.NoWebSocket {
-		offer = func(o bridge.Offer) { g.bridge.Serve(o, service) }
-	}
-	if c.BufferMemory > 0 {
-		g.memory = h2.NewMemory(c.BufferMemory)
-	}
-	g.h2 = &h2.Server{
-		Offer: offer, Exchange: ordinary, MaxStreams: orMany(c.MaxStreams), MaxTunnels: orMany(c.MaxTunnelsPerConn),
-		MaxHeader: c.MaxHeader, HeaderTimeout: orOff(c.HeaderTimeout), IdleTimeout: orOff(c.IdleConn),
-		KeepAlive: orOff(c.KeepAlive), StallTimeout: orOff(c.StallTimeout), PathDots: c.PathDots,
-		BufferMemory: g.memory, Counters: &g.h2c,
-		TrustScheme: func(cl *bridge.Client) bool { return policy.Trusts(cl.Remote.Addr()) },
-		Rejected:    func(cl *bridge.Client, status int, code string) { g.log.Rejected(cl, 2, status, code) },
-	}
-	g.h1 = &h1.Server{
-		Offer: offer, Exchange: ordinary, MaxHeader: c.MaxHeader, HeaderTimeout: orOff(c.HeaderTimeout),
-		IdleTimeout: orOff(c.IdleConn), PathDots: c.PathDots, SynthesizeKey: c.SynthesizeKey,
-		StallTimeout: orOff(c.StallTimeout), Counters: &g.h1c, H2: g.h2.Serve,
-		Rejected: func(cl *bridge.Client, status int, code string) { g.log.Rejected(cl, 1, status, code) },
-	}
-	return nil
-}
-
-// keepAlive turns 0, off, into what the socket layer takes for off.
-func keepAlive(d time.Duration) time.Duration {
-	if d <= 0 {
-		return -1
-	}
-	return d
+	return accesslog.New(out, c.Format, level)
 }
 
 // pseudonym is this process in Via lines: one that no other gateway has, since
@@ -193,62 +160,74 @@ func pseudonym() string {
 	return "wsgate-" + hex.EncodeToString(b[:])
 }
 
-// probe looks once whether the backend takes connections: a backend that is
-// down is a warning and no reason to end.
-func (g *Gateway) probe() {
-	up, _ := parseBackend(g.config.Backend)
-	d := net.Dialer{Timeout: orOff(g.config.ConnectTimeout)}
-	conn, err := d.Dial(up.network, up.address)
-	attrs := []slog.Attr{slog.String("url", g.config.Backend), slog.Bool("tls", up.tls)}
-	if err != nil {
-		g.log.Warn("backend is down; requests are answered 502 until it is up", append(attrs, slog.String("error", err.Error()))...)
-		return
-	}
-	conn.Close()
-	g.log.Info("backend", attrs...)
-}
-
-// ReloadCertificates reads the certificate files again. On an error the old
-// ones stay.
-func (g *Gateway) ReloadCertificates() error {
-	if g.certs == nil || g.certs.cert == "" {
-		g.log.Info("no certificate files to read again")
-		return nil
-	}
-	if err := g.certs.reload(); err != nil {
-		g.log.Error("certificates not reloaded, the old ones stay", slog.String("error", err.Error()))
-		return err
-	}
-	g.log.Info("certificates reloaded")
-	return nil
-}
-
-// Drain ends the gateway softly: no new connections, two-step GOAWAY, requests
-// finish, tunnels get Close 1001 spread over the drain time. It returns when
-// all is done, at the drain time at the latest; Close is still to be called.
+// Drain ends the gateway softly: not ready, after the delay no new connections,
+// GOAWAY, requests finish, tunnels get their Close spread over the drain time.
+// It returns when all is done, at the drain time at the latest; Close is still
+// to be called.
 func (g *Gateway) Drain(ctx context.Context) {
-	d := g.config.DrainTime
+	c := g.routing.Load().config
+	d, late := c.Drain.Time.Of(), c.Drain.GOAWAY == "late"
 	g.ready.Store(false)
 	g.log.Info("drain", slog.String("time", d.String()), slog.Int64("tunnels", g.bridge.Stats().Tunnels))
-	g.stopListening()
-	g.h2.Drain()
-	g.h1.Drain()
+	if wait := c.Drain.Delay.Of(); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	// No reload may bring listeners back.
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	for _, l := range *g.listeners.Load() {
+		l.close()
+	}
+	g.eachFront(func(f *front) { f.drain(late) })
 	if d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	_ = g.bridge.Drain(ctx, bridge.Ending{Time: d}) // what is left at the deadline is cut by Close
+	progress := time.NewTicker(max(d/10, time.Second))
+	defer progress.Stop()
+	go g.bridge.Drain(ctx, bridge.Ending{Time: d}) // what is left at the deadline is cut by Close
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for g.h1.Connections()+g.h2.Connections() > 0 {
+	for g.left() > 0 {
 		select {
 		case <-tick.C:
+		case <-progress.C:
+			g.log.Info("draining", slog.Int64("tunnels", g.bridge.Stats().Tunnels), slog.Int("connections", g.connections()))
 		case <-ctx.Done():
-			g.log.Warn("drain is cut short", slog.Int("connections", g.h1.Connections()+g.h2.Connections()))
+			g.eachFront(func(f *front) { f.drain(false) })
+			g.log.Warn("drain is cut short", slog.Int64("tunnels", g.bridge.Stats().Tunnels), slog.Int("connections", g.connections()))
 			return
 		}
 	}
+	g.log.Info("drained")
+}
+
+// left counts what a drain waits for.
+func (g *Gateway) left() int64 {
+	s := g.bridge.Stats()
+	return s.Tunnels + s.Pending + int64(g.connections())
+}
+
+// eachFront calls f for all fronts that may have connections.
+func (g *Gateway) eachFront(f func(*front)) {
+	for _, l := range *g.listeners.Load() {
+		f(l.front.Load())
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, old := range g.retired {
+		f(old)
+	}
+}
+
+// connections counts front connections that are no tunnels.
+func (g *Gateway) connections() (n int) {
+	g.eachFront(func(f *front) { n += f.connections() })
+	return n
 }
 
 // Close ends everything at once. It may be called more than once.
@@ -258,19 +237,18 @@ func (g *Gateway) Close() {
 	}
 	close(g.closed)
 	g.ready.Store(false)
-	g.stopListening()
 	if g.admin != nil {
 		g.admin.close()
 	}
-	if g.cancel != nil {
-		g.cancel()
+	g.cancel()
+	if m := g.listeners.Load(); m != nil {
+		for _, l := range *m {
+			l.close()
+		}
+		g.eachFront((*front).close)
 	}
-	if g.h1 != nil {
-		g.h1.Close()
-		g.h2.Close()
-	}
-	if g.upstream != nil {
-		g.upstream.Close()
+	if r := g.routing.Load(); r != nil {
+		r.close()
 	}
 	if g.loops != nil {
 		g.loops.Stop()
@@ -280,14 +258,24 @@ func (g *Gateway) Close() {
 	}
 }
 
+// close ends the goroutines of upstreams.
+func (r *routing) close() {
+	for _, u := range r.upstreams {
+		u.Close()
+	}
+}
+
 // Log is the gateway's log.
 func (g *Gateway) Log() *accesslog.Log { return g.log }
 
 // Addresses are where the listeners listen, in the order of the configuration.
 func (g *Gateway) Addresses() []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, f := range g.fronts {
-		out = append(out, f.addr)
+	m := *g.listeners.Load()
+	for _, key := range keysOf(g.routing.Load().config) {
+		if l := m[key]; l != nil {
+			out = append(out, l.addr)
+		}
 	}
 	return out
 }
@@ -301,13 +289,49 @@ func (g *Gateway) AdminAddress() string {
 }
 
 // listenError makes one line of what the kernel says.
-func listenError(option, address string, err error) error {
+func listenError(c *config.Config, path, address string, err error) error {
 	switch s := err.Error(); {
 	case strings.Contains(s, "address already in use"):
-		return wrong(option, "%q is in use by another process", address)
+		return c.Errorf(path, "%q is in use by another process", address)
 	case strings.Contains(s, "permission denied"):
-		return wrong(option, "no permission to listen on %q; ports below 1024 need root or CAP_NET_BIND_SERVICE", address)
-	case os.IsTimeout(err):
+		return c.Errorf(path, "no permission to listen on %q; ports below 1024 need root or CAP_NET_BIND_SERVICE", address)
 	}
-	return wrong(option, "%q: %w", address, fmt.Errorf("cannot listen: %w", err))
+	return c.Errorf(path, "%q: %v", address, fmt.Errorf("cannot listen: %w", err))
+}
+
+// upstreamEvents tell the log what happens to servers.
+func (g *Gateway) upstreamEvents() upstream.Events {
+	of := func(up, server string, cause error) []slog.Attr {
+		a := []slog.Attr{slog.String("upstream", up), slog.String("server", server)}
+		if cause != nil {
+			a = append(a, slog.String("error", cause.Error()))
+		}
+		return a
+	}
+	return upstream.Events{
+		State: func(up, server string, s upstream.State, cause error) {
+			a := append(of(up, server, cause), slog.String("state", string(s)))
+			if s == upstream.Up {
+				g.log.Info("server", a...)
+			} else {
+				g.log.Warn("server", a...)
+			}
+		},
+		Panic: func(up string, on bool) {
+			if on {
+				g.log.Error("no server is fit, all are used", slog.String("upstream", up))
+			} else {
+				g.log.Info("a server is fit again", slog.String("upstream", up))
+			}
+		},
+		PortsExhausted: func(up, server string, cause error) {
+			g.log.Error("no port is left towards the server; give the upstream more source_addresses", of(up, server, cause)...)
+		},
+		Resolved: func(up, entry string, added, gone []netip.Addr) {
+			g.log.Info("name", slog.String("upstream", up), slog.String("server", entry), slog.Any("added", added), slog.Any("gone", gone))
+		},
+		NotResolved: func(up, entry string, cause error) {
+			g.log.Warn("name is not found; its addresses of before stay in use", of(up, entry, cause)...)
+		},
+	}
 }

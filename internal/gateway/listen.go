@@ -8,64 +8,48 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/config"
 	"wsgate/internal/loop"
 )
 
-// listener is one --listen.
+// listener is an address that clients connect to. It outlives the configuration
+// that brought it, as long as the next ones have the address.
 type listener struct {
-	g     *Gateway
-	front front
-	addr  netip.AddrPort
-	tcp   *net.TCPListener // https: accepts on a goroutine
-	stop  func()           // http: accepts on a loop; called on it
-	home  *loop.Loop
-	once  sync.Once
+	g      *Gateway
+	addr   netip.AddrPort
+	tcp    *net.TCPListener // https: accepts on a goroutine
+	stop   func()           // http: accepts on a loop; called on it
+	home   *loop.Loop
+	once   sync.Once
+	secure bool
+	front  atomic.Pointer[front]
 }
 
-// listen opens all listeners, then serves them: a port in use is found before
-// the first connection is taken.
-func (g *Gateway) listen() error {
-	if len(g.config.Listen) == 0 {
-		return wrong("--listen", "nothing to listen on; say for example --listen https://:8443")
+// name is that of the present configuration.
+func (l *listener) name() string { return l.front.Load().name }
+
+// open opens a listener; it does not accept yet.
+func (g *Gateway) open(c *config.Config, path string, l *config.Listener) (*listener, error) {
+	lc := loop.ListenConfig(keepAlive(c.Timeouts.Keepalive))
+	ln, err := lc.Listen(context.Background(), "tcp", l.Address)
+	if err != nil {
+		return nil, listenError(c, path+".address", l.Name, err)
 	}
-	for _, s := range g.config.Listen {
-		f, err := parseListen(s)
-		if err != nil {
-			return err
-		}
-		if f.tls && g.certs == nil {
-			if g.certs, err = newCertificates(&g.config); err != nil {
-				return err
-			}
-		}
-		lc := loop.ListenConfig(keepAlive(g.config.KeepAlive))
-		ln, err := lc.Listen(context.Background(), "tcp", f.addr)
-		if err != nil {
-			return listenError("--listen", s, err)
-		}
-		l := &listener{g: g, front: f, tcp: ln.(*net.TCPListener), home: g.loops.Loops()[0]}
-		l.addr = ln.Addr().(*net.TCPAddr).AddrPort()
-		g.fronts = append(g.fronts, l)
-	}
-	for _, l := range g.fronts {
-		if err := l.serve(); err != nil {
-			return err
-		}
-		versions := "h1 and h2 with prior knowledge"
-		if l.front.tls {
-			versions = "h2 and h1 by ALPN"
-		}
-		g.log.Info("listening", slog.String("on", l.front.name), slog.String("address", l.addr.String()), slog.String("http", versions))
-	}
-	return nil
+	return &listener{
+		g: g, secure: l.TLS != nil, tcp: ln.(*net.TCPListener),
+		addr: ln.Addr().(*net.TCPAddr).AddrPort(), home: g.loops.Loops()[0],
+	}, nil
 }
 
+// serve begins to accept.
 func (l *listener) serve() error {
-	if l.front.tls {
-		go l.acceptTLS(l.g.certs.config())
+	l.g.log.Info("listening", slog.String("on", l.name()), slog.String("address", l.addr.String()), slog.String("http", l.front.Load().versions()))
+	if l.secure {
+		go l.acceptTLS()
 		return nil
 	}
 	started := make(chan error)
@@ -79,15 +63,21 @@ func (l *listener) serve() error {
 
 // paused is told that accepting has to wait.
 func (l *listener) paused(err error, d time.Duration) {
-	l.g.log.Warn("accepting pauses", slog.String("on", l.front.name), slog.String("for", d.String()), slog.String("error", err.Error()))
+	l.g.log.Warn("accepting pauses", slog.String("on", l.name()), slog.String("for", d.String()), slog.String("error", err.Error()))
 }
 
 // accepted gives a cleartext connection to a loop, on the accepting loop.
 func (l *listener) accepted(a loop.Accepted) {
 	to := l.g.loops.Pick()
 	adopt := func() {
-		if c, err := to.Adopt(a); err == nil {
-			l.g.h1.Serve(to, c, l.client(c, nil))
+		c, err := to.Adopt(a)
+		if err != nil {
+			return
+		}
+		if f := l.front.Load(); f.h1 != nil {
+			f.h1.Serve(to, c, l.client(c, nil))
+		} else {
+			f.h2.Serve(to, c, l.client(c, nil))
 		}
 	}
 	if to == l.home {
@@ -98,12 +88,12 @@ func (l *listener) accepted(a loop.Accepted) {
 }
 
 func (l *listener) client(c *loop.Conn, state *tls.ConnectionState) *bridge.Client {
-	return &bridge.Client{Remote: c.RemoteAddr(), Local: c.LocalAddr(), TLS: state, Listener: l.front.name}
+	return &bridge.Client{Remote: c.RemoteAddr(), Local: c.LocalAddr(), TLS: state, Listener: l.name()}
 }
 
 // acceptTLS is the accept loop of an https listener. At the bound of
 // handshakes in progress it stops accepting.
-func (l *listener) acceptTLS(config *tls.Config) {
+func (l *listener) acceptTLS() {
 	wait := 5 * time.Millisecond
 	for {
 		c, err := l.tcp.AcceptTCP()
@@ -111,7 +101,7 @@ func (l *listener) acceptTLS(config *tls.Config) {
 			wait = 5 * time.Millisecond
 			select {
 			case l.g.pending <- struct{}{}:
-				go l.handshake(c, config)
+				go l.handshake(c, l.front.Load())
 			case <-l.g.closed:
 				c.Close()
 				return
@@ -128,51 +118,51 @@ func (l *listener) acceptTLS(config *tls.Config) {
 }
 
 // handshake runs one TLS handshake and gives the connection to a loop.
-func (l *listener) handshake(c *net.TCPConn, config *tls.Config) {
+func (l *listener) handshake(c *net.TCPConn, f *front) {
 	defer func() { <-l.g.pending }()
 	shim := loop.NewShim(c, l.g.slots)
-	tc := tls.Server(shim, config)
-	ctx, cancel := context.WithTimeout(context.Background(), orOff(l.g.config.HeaderTimeout))
+	tc := tls.Server(shim, f.tls)
+	ctx, cancel := context.WithTimeout(context.Background(), orOff(f.wire.timeouts.Header))
 	defer cancel()
 	if err := shim.Handshake(ctx, tc); err != nil {
 		c.Close()
 		return
 	}
 	to := l.g.loops.Pick()
-	if !to.TryPost(func() { l.adopt(to, tc, shim) }) {
+	if !to.TryPost(func() { l.adopt(to, tc, shim, f) }) {
 		c.Close()
 	}
 }
 
 // adopt serves a TLS connection, on its loop.
-func (l *listener) adopt(to *loop.Loop, tc *tls.Conn, shim *loop.Shim) {
+func (l *listener) adopt(to *loop.Loop, tc *tls.Conn, shim *loop.Shim, f *front) {
 	c, err := to.AdoptTLS(tc, shim)
 	if err != nil {
 		l.g.log.Warn("connection lost", slog.String("error", err.Error()))
 		return
 	}
 	state := tc.ConnectionState()
-	if state.NegotiatedProtocol == "h2" {
-		l.g.h2.Serve(to, c, l.client(c, &state))
-	} else {
-		l.g.h1.Serve(to, c, l.client(c, &state))
+	switch {
+	case state.NegotiatedProtocol == "h2":
+		f.h2.Serve(to, c, l.client(c, &state))
+	case f.h1 != nil:
+		f.h1.Serve(to, c, l.client(c, &state))
+	default: // the client did not ask for the one version that is spoken here
+		c.Reset(bridge.ReasonProtocol)
 	}
 }
 
-func (g *Gateway) stopListening() {
-	for _, l := range g.fronts {
-		l.once.Do(l.close)
-	}
-}
-
+// close stops accepting. Connections live on.
 func (l *listener) close() {
-	if l.front.tls {
-		l.tcp.Close()
-		return
-	}
-	l.home.Post(func() {
-		if l.stop != nil {
-			l.stop()
+	l.once.Do(func() {
+		if l.secure {
+			l.tcp.Close()
+			return
 		}
+		l.home.Post(func() {
+			if l.stop != nil {
+				l.stop()
+			}
+		})
 	})
 }

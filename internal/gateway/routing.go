@@ -1,0 +1,352 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"wsgate/bridge"
+	"wsgate/internal/accesslog"
+	"wsgate/internal/config"
+	"wsgate/internal/forwarded"
+	"wsgate/internal/reverse"
+	"wsgate/internal/route"
+	"wsgate/internal/upstream"
+)
+
+// routing is what a configuration says of requests. It never changes; a reload
+// puts another one in its place, and tunnels keep the service they have.
+type routing struct {
+	config    *config.Config
+	table     *route.Table
+	routes    []*routed // in the order of the configuration
+	byName    map[string]*routed
+	upstreams map[string]*upstream.Upstream
+	handlers  map[string]*reverse.Proxy // of upstreams
+	policy    *forwarded.Policy
+	certs     certificates
+}
+
+// routed is a route with what it does.
+type routed struct {
+	config   *config.Route
+	service  *bridge.Service    // nil unless it leads to an upstream
+	upstream *upstream.Upstream // the same
+	handler  http.Handler       // of ordinary requests
+}
+
+// The codes of a request that no route takes, or whose route takes none now.
+const (
+	codeNoRoute     = "no-route"
+	codeMisdirected = "misdirected"
+	codeDrained     = "route-drained"
+)
+
+// find returns the route of a request, or the status and code that it is
+// answered with.
+func (g *Gateway) find(q *route.Request, shown *shown, serverName string) (r *routed, status int, code string) {
+	t := g.routing.Load()
+	i, known := t.table.Lookup(q)
+	switch {
+	case !known, shown != nil && !shown.authoritative(serverName, hostOf(q.Authority)):
+		return nil, http.StatusMisdirectedRequest, codeMisdirected // RFC 9110 section 7.4
+	case i < 0:
+		return nil, http.StatusNotFound, codeNoRoute
+	}
+	r = t.routes[i]
+	if d := g.drained.Load(); d != nil && (*d)[r.config.Name] {
+		return r, http.StatusServiceUnavailable, codeDrained
+	}
+	return r, 0, ""
+}
+
+func hostOf(authority string) string {
+	if host, _, err := net.SplitHostPort(authority); err == nil {
+		return host
+	}
+	return strings.Trim(authority, "[]")
+}
+
+// serveOffer decides where a handshake goes, on its loop.
+func (g *Gateway) serveOffer(o bridge.Offer, on *listener) {
+	h, f := o.Handshake(), on.front.Load()
+	q := route.Request{
+		Listener: f.name, Authority: h.Authority, Target: h.Path, Method: http.MethodGet,
+		WebSocket: true, Major: h.Major, Fields: &h.Fields,
+	}
+	serverName := ""
+	if h.Client.TLS != nil {
+		serverName = h.Client.TLS.ServerName
+	}
+	r, status, code := g.find(&q, f.shown, serverName)
+	switch {
+	case status == http.StatusServiceUnavailable:
+		g.bridge.Refuse(o, r.config.Name, &bridge.Refusal{Status: status, Code: code, Fields: bridge.Fields{{Name: "Retry-After", Value: retryAfter}}})
+	case status != 0:
+		g.bridge.Refuse(o, "", &bridge.Refusal{Status: status, Code: code})
+	case r.service != nil:
+		r.strip(h)
+		g.bridge.Serve(o, r.service)
+	case r.config.Redirect != nil:
+		g.bridge.Refuse(o, r.config.Name, &bridge.Refusal{
+			Status: r.config.Redirect.Status, Code: "redirect", Body: []byte{},
+			Fields: bridge.Fields{{Name: "Location", Value: r.location(h.Scheme, h.Authority, h.Path)}},
+		})
+	default:
+		g.bridge.Refuse(o, r.config.Name, r.fixed())
+	}
+}
+
+const retryAfter = "5" // seconds
+
+// strip keeps what the route says from the server.
+func (r *routed) strip(h *bridge.Handshake) {
+	for _, what := range r.config.Strip {
+		switch what {
+		case "subprotocols":
+			h.Fields = h.Fields.Without("Sec-WebSocket-Protocol")
+		case "extensions":
+			h.Fields = h.Fields.Without("Sec-WebSocket-Extensions")
+		}
+	}
+}
+
+// location is the URL of a redirect.
+func (r *routed) location(scheme, authority, target string) string {
+	d := r.config.Redirect
+	if d.Scheme != "" {
+		scheme = d.Scheme
+	}
+	switch {
+	case d.Host != "":
+		authority = d.Host
+	case d.Scheme != "" || d.Port != 0: // the port of the request is that of another scheme
+		if host, _, err := net.SplitHostPort(authority); err == nil {
+			authority = host
+			if strings.Contains(host, ":") {
+				authority = "[" + host + "]"
+			}
+		}
+	}
+	if d.Port != 0 {
+		authority += ":" + strconv.Itoa(d.Port)
+	}
+	if d.Path != "" {
+		target = d.Path
+	}
+	return scheme + "://" + authority + target
+}
+
+// fixed is the fixed answer as a refusal of a handshake.
+func (r *routed) fixed() *bridge.Refusal {
+	a := r.config.Answer
+	f := &bridge.Refusal{Status: a.Status, Code: "answer", Body: []byte(a.Body)}
+	for name, v := range a.Headers {
+		f.Fields = append(f.Fields, bridge.Field{Name: name, Value: v})
+	}
+	if a.Body != "" && f.Fields.Count("Content-Type") == 0 {
+		f.Fields = append(f.Fields, bridge.Field{Name: "Content-Type", Value: "text/plain; charset=utf-8"})
+	}
+	return f
+}
+
+// serveHTTP decides where an ordinary request goes, on its goroutine.
+func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener) {
+	f := on.front.Load()
+	q := route.Request{Listener: f.name, Authority: r.Host, Target: r.RequestURI, Method: r.Method, Major: r.ProtoMajor, Fields: r.Header}
+	serverName := ""
+	if r.TLS != nil {
+		serverName = r.TLS.ServerName
+	}
+	to, status, code := g.find(&q, f.shown, serverName)
+	if to != nil {
+		accesslog.Route(r, to.config.Name)
+	}
+	if status != 0 {
+		accesslog.Reason(r, code)
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", retryAfter)
+		}
+		reverse.Plain(w, status, code)
+		return
+	}
+	to.handler.ServeHTTP(w, r)
+}
+
+// redirect answers an ordinary request.
+func (r *routed) redirect(w http.ResponseWriter, req *http.Request) {
+	scheme := "http"
+	if req.URL.Scheme == "https" || req.TLS != nil {
+		scheme = "https"
+	}
+	w.Header().Set("Location", r.location(scheme, req.Host, req.RequestURI))
+	w.WriteHeader(r.config.Redirect.Status)
+}
+
+// answer is the fixed answer to an ordinary request.
+func (r *routed) answer(w http.ResponseWriter, _ *http.Request) {
+	f := r.fixed()
+	for _, x := range f.Fields {
+		w.Header().Add(x.Name, x.Value)
+	}
+	w.WriteHeader(f.Status)
+	_, _ = w.Write(f.Body)
+}
+
+// compile makes the routing of a configuration, with what stays of the one
+// before. Nothing of it runs yet.
+func (g *Gateway) compile(c *config.Config, before *routing) (*routing, error) {
+	r := &routing{
+		config: c, byName: make(map[string]*routed), upstreams: make(map[string]*upstream.Upstream),
+		handlers: make(map[string]*reverse.Proxy), policy: &forwarded.Policy{},
+	}
+	for _, s := range c.Requests.TrustedProxies {
+		p, err := config.ParsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		r.policy.Trusted = append(r.policy.Trusted, p)
+	}
+	if c.Requests.Via {
+		r.policy.Pseudonym = g.pseudonym
+	}
+	if before == nil {
+		before = &routing{config: new(config.Config)}
+	}
+	var err error
+	if r.certs, err = loadCertificates(c, before.certs); err != nil {
+		return nil, err
+	}
+	for name, u := range c.Upstreams {
+		if unchanged(before.config, c, name) {
+			r.upstreams[name], r.handlers[name] = before.upstreams[name], before.handlers[name]
+			continue
+		}
+		if r.upstreams[name], err = g.newUpstream(c, name, u, r.policy, before.upstreams[name]); err != nil {
+			return nil, err
+		}
+		r.handlers[name] = g.newProxy(r, name)
+	}
+	matches := make([]*config.Match, len(c.Routes))
+	for i := range c.Routes {
+		to := &routed{config: &c.Routes[i]}
+		matches[i] = &to.config.Match
+		if err := g.act(r, to); err != nil {
+			return nil, err
+		}
+		r.routes = append(r.routes, to)
+		r.byName[to.config.Name] = to
+	}
+	r.table = route.New(matches)
+	return r, nil
+}
+
+// unchanged reports whether nothing that an upstream is made of has changed.
+// Files are read again in any case.
+func unchanged(was, is *config.Config, name string) bool {
+	u := is.Upstreams[name]
+	return u.TLS == nil && reflect.DeepEqual(was.Upstreams[name], u) && reflect.DeepEqual(was.Requests, is.Requests) &&
+		was.Limits.Header == is.Limits.Header
+}
+
+// newProxy carries ordinary requests to an upstream.
+func (g *Gateway) newProxy(r *routing, name string) *reverse.Proxy {
+	return reverse.New(reverse.Config{
+		Upstream: r.upstreams[name], Forwarded: r.policy, MaxHeader: int64(r.config.Limits.Header),
+	}, func(r *http.Request, code string, err error) { accesslog.Reason(r, code) })
+}
+
+// act gives a route its action.
+func (g *Gateway) act(r *routing, to *routed) error {
+	switch c := to.config; {
+	case c.Redirect != nil:
+		to.handler = http.HandlerFunc(to.redirect)
+	case c.Answer != nil:
+		to.handler = http.HandlerFunc(to.answer)
+	default:
+		to.upstream = r.upstreams[c.Upstream]
+		if to.upstream == nil {
+			return fmt.Errorf("route %q: no upstream %q", c.Name, c.Upstream)
+		}
+		to.service = g.service(r, to)
+		to.handler = r.handlers[c.Upstream]
+	}
+	return nil
+}
+
+// service is what handshakes of a route are served with.
+func (g *Gateway) service(r *routing, to *routed) *bridge.Service {
+	c, t := to.config, r.config.Timeouts
+	s := &bridge.Service{
+		Name: c.Name, Backend: &forwarded.Backend{Policy: r.policy, Next: to.upstream}, Places: g.placesOf(c.Name),
+		Times: bridge.Times{
+			Idle: t.Idle.Of(), ClientIdle: t.ClientIdle.Of(), BackendIdle: t.BackendIdle.Of(), MaxLife: t.MaxLife.Of(),
+			Linger: t.Linger.Of(), StallTimeout: t.Stall.Of(), PingInterval: t.Ping.Of(),
+		},
+		CloseCode: r.config.Drain.Code, CloseReason: r.config.Drain.Reason,
+		RejectMissingVersion: r.config.Requests.MissingVersion == "reject",
+	}
+	if o := c.Timeouts; o != nil {
+		for _, x := range []struct {
+			to   *time.Duration
+			from *config.Duration
+		}{
+			{&s.Idle, o.Idle},
+			{&s.ClientIdle, o.ClientIdle},
+			{&s.BackendIdle, o.BackendIdle},
+			{&s.MaxLife, o.MaxLife},
+			{&s.Linger, o.Linger},
+			{&s.StallTimeout, o.Stall},
+			{&s.Open, o.Open},
+		} {
+			if x.from != nil {
+				*x.to = x.from.Of()
+			}
+		}
+	}
+	if c.Ping != nil {
+		s.PingInterval = c.Ping.Of()
+	}
+	if d := c.Drain; d != nil {
+		s.CloseCode, s.CloseReason = d.Code, d.Reason
+	}
+	if s.Linger == 0 {
+		s.Linger = -1 // for the bridge 0 is its default
+	}
+	return s
+}
+
+// placesOf are the limits of a route, which outlive a reload.
+func (g *Gateway) placesOf(name string) *bridge.Places {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.places[name]
+	if p == nil {
+		p = new(bridge.Places)
+		if g.places == nil {
+			g.places = make(map[string]*bridge.Places)
+		}
+		g.places[name] = p
+	}
+	return p
+}
+
+// lives reports whether a tunnel's route and server are still there.
+func (r *routing) lives(t *bridge.Tunnel) bool {
+	to := r.byName[t.Service.Name]
+	return to != nil && to.upstream != nil && (t.Server == nil || to.upstream.Has(t.Server.String()))
+}
+
+// names of routes in the configuration's order.
+func (r *routing) names() []string {
+	out := make([]string, len(r.routes))
+	for i, to := range r.routes {
+		out[i] = to.config.Name
+	}
+	return slices.Clip(out)
+}
