@@ -55,7 +55,7 @@ func (p *pick) survey() {
 			p.u.setPanic(false)
 			return
 		}
-		if !e.drained.Load() {
+		if !e.marks.has(drained) {
 			any = true
 			fit = fit || e.fit(p.now)
 		}
@@ -71,15 +71,22 @@ func (p *pick) survey() {
 
 // may reports whether the client may go there.
 func (p *pick) may(e *endpoint) bool {
-	if e.drained.Load() || p.level != panicky && !e.fit(p.now) || !e.room(p.w.kind) {
+	if e.marks.Load() != 0 && !p.fit(e) {
 		return false
 	}
-	if p.level == strict && e.trial.Load() {
-		if _, pending := e.count.load(); pending > 0 || e.requests.Load() > 0 {
-			return false
-		}
+	return (!e.limited || e.room(p.w.kind)) && !slices.Contains(p.w.tried, e.server)
+}
+
+// fit is may for the rare server that has a mark.
+func (p *pick) fit(e *endpoint) bool {
+	if e.marks.has(drained) || p.level != panicky && !e.fit(p.now) {
+		return false
 	}
-	return !slices.Contains(p.w.tried, e.server)
+	if p.level > strict || !e.marks.has(trial) {
+		return true
+	}
+	_, pending := e.count.load()
+	return pending == 0 && e.requests.Load() == 0
 }
 
 func (p *pick) one() *endpoint {
@@ -123,7 +130,7 @@ func (p *pick) byLeast() *endpoint {
 		if !p.may(e) {
 			continue
 		}
-		if l := float64(e.load()+1) / p.weight(e); l < least {
+		if l := float64(e.load()+1) * p.share(e); l < least {
 			best, least = e, l
 		}
 	}
@@ -137,7 +144,7 @@ func (p *pick) byTwo() *endpoint {
 		return nil
 	}
 	b := p.random(a)
-	if b != nil && float64(b.load()+1)/p.weight(b) < float64(a.load()+1)/p.weight(a) {
+	if b != nil && float64(b.load()+1)*p.share(b) < float64(a.load()+1)*p.share(a) {
 		return b
 	}
 	return a
@@ -189,14 +196,14 @@ func (p *pick) byTurn() *endpoint {
 			low = min(low, start)
 			// Half a distance early makes the turns of a heavy server lie
 			// around those of a light one.
-			if at := start + uint64(turn/2/p.weight(e)); best == nil || at < first {
+			if at := start + uint64(turn/2*p.share(e)); best == nil || at < first {
 				best, was, first = e, pass, at
 			}
 		}
 		if best == nil {
 			return nil
 		}
-		next := max(was, begin) + uint64(turn/p.weight(best))
+		next := max(was, begin) + uint64(turn*p.share(best))
 		if best.pass.CompareAndSwap(was, next) {
 			if low > begin {
 				clock.CompareAndSwap(begin, low)
@@ -206,14 +213,15 @@ func (p *pick) byTurn() *endpoint {
 	}
 }
 
-// weight is the server's weight while it starts slowly: it grows from a tenth.
-func (p *pick) weight(e *endpoint) float64 {
-	w := float64(e.weight)
-	slow := int64(p.u.config.SlowStart)
-	if age := p.now - e.since.Load(); age < slow {
-		w *= max(0.1, float64(age)/float64(slow))
+// share is what one more client weighs at the server: 1/weight, and more while it
+// starts slowly.
+func (p *pick) share(e *endpoint) float64 {
+	if slow := int64(p.u.config.SlowStart); slow > 0 {
+		if age := p.now - e.since.Load(); age < slow {
+			return e.one / max(0.1, float64(age)/float64(slow))
+		}
 	}
-	return w
+	return e.one
 }
 
 // enter takes a place at the server.

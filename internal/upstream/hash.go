@@ -33,13 +33,15 @@ func mix(h uint64) uint64 {
 	return h ^ h>>31
 }
 
-// score is how much a key belongs to a server: of all servers the highest has
-// it. Each server wins in proportion to its weight, and what it wins does not
-// hang on who else is there (weighted rendezvous hashing).
-func score(key, seed uint64, weight float64) float64 {
-	u := (float64(mix(key^seed)>>11) + 0.5) / (1 << 53) // in (0, 1)
-	return -weight / math.Log(u)
+// chance is the lot that a key draws at a server, in (0, 1). With score it makes
+// weighted rendezvous hashing: of all servers the one with the highest score has
+// the key. Each wins in proportion to its weight, and what it wins does not hang
+// on who else is there.
+func chance(key, seed uint64) float64 {
+	return (float64(mix(key^seed)>>11) + 0.5) / (1 << 53)
 }
+
+func score(u, weight float64) float64 { return -weight / math.Log(u) }
 
 const (
 	// bound is how much more than its share a server may have before keys go to
@@ -52,6 +54,7 @@ const (
 
 // byHash takes the server with the highest score among those within the bound.
 func (p *pick) byHash(key uint64) *endpoint {
+	key = mix(key)
 	total, weight := 1, 0
 	for _, e := range p.t.list {
 		if p.may(e) {
@@ -59,23 +62,27 @@ func (p *pick) byHash(key uint64) *endpoint {
 			weight += e.weight
 		}
 	}
-	var best, any *endpoint
-	high, highAny := -1.0, -1.0
 	share := bound * float64(total) / float64(max(weight, 1))
+	best := p.highest(key, share)
+	if best == nil { // the loads moved meanwhile
+		best = p.highest(key, math.Inf(1))
+	}
+	return best
+}
+
+// highest is the server with the highest score among those that have less than
+// that for their weight.
+func (p *pick) highest(key uint64, share float64) (best *endpoint) {
+	high := 0.0
 	for _, e := range p.t.list {
-		if !p.may(e) {
+		u, weight := chance(key, e.seed), float64(e.weight)
+		if weight <= high*(1-u) { // -ln u >= 1-u: it cannot win, and needs no logarithm
 			continue
 		}
-		s := score(key, e.seed, float64(e.weight))
-		if s > highAny {
-			any, highAny = e, s
-		}
-		if s > high && float64(e.load()) < math.Max(boundFloor, math.Ceil(share*float64(e.weight))) {
+		s := score(u, weight)
+		if s > high && p.may(e) && float64(e.load()) < math.Max(boundFloor, math.Ceil(share*weight)) {
 			best, high = e, s
 		}
-	}
-	if best == nil {
-		return any // the loads moved meanwhile
 	}
 	return best
 }

@@ -9,35 +9,33 @@ import (
 // health is what is known of a server's fitness. What the choice of a server
 // reads is atomic; it is changed under mu.
 type health struct {
-	down     atomic.Bool  // by active checks
-	until    atomic.Int64 // end of an ejection, ns; 0: not ejected
-	trial    atomic.Bool  // an ejection is over, but nothing has gone well since
+	marks    marks
 	failures atomic.Int32 // in a row, of clients
+	until    atomic.Int64 // end of an ejection, ns
 
 	mu        sync.Mutex
 	ejections int       // in a row
 	returned  time.Time // from the last ejection
 	checked   bool      // by an active check, once at least
-	run       int       // checks in a row that contradict down
+	run       int       // checks in a row that contradict the mark
 	last      error     // failure
 }
 
 // fit reports whether clients may go to the server for its health. An ejection
 // whose time is over ends here: nobody waits for it elsewhere.
 func (s *server) fit(now int64) bool {
-	if s.down.Load() {
+	switch m := s.marks.Load(); {
+	case m&down != 0:
 		return false
-	}
-	until := s.until.Load()
-	if until == 0 {
+	case m&ejected == 0:
 		return true
-	}
-	if now < until {
+	case now < s.until.Load():
 		return false
 	}
 	s.mu.Lock()
-	if s.until.CompareAndSwap(until, 0) {
-		s.trial.Store(true)
+	if s.marks.has(ejected) && now >= s.until.Load() {
+		s.marks.set(trial, true)
+		s.marks.set(ejected, false)
 		s.since.Store(now)
 	}
 	s.mu.Unlock()
@@ -49,7 +47,7 @@ func (s *server) succeeded(u *Upstream) {
 	if s.failures.Load() != 0 {
 		s.failures.Store(0)
 	}
-	if s.until.Load() != 0 || s.trial.Load() {
+	if s.marks.has(ejected | trial) {
 		s.recover(u)
 	}
 }
@@ -58,15 +56,14 @@ func (s *server) succeeded(u *Upstream) {
 func (s *server) recover(u *Upstream) {
 	now := u.env.Now()
 	s.mu.Lock()
-	was := s.until.Swap(0) != 0
-	was = s.trial.Swap(false) || was
+	was := s.marks.And(^(ejected|trial))&(ejected|trial) != 0
 	if was {
 		s.failures.Store(0)
 		s.returned = now
 		s.since.Store(now.UnixNano())
 	}
 	s.mu.Unlock()
-	if was && !s.down.Load() {
+	if was && !s.marks.has(down) {
 		u.stateChanged(s, Up, nil)
 		u.wake()
 	}
@@ -76,16 +73,16 @@ func (s *server) recover(u *Upstream) {
 func (s *server) failed(u *Upstream, cause error) {
 	p := &u.config.Passive
 	n := s.failures.Add(1)
-	if p.Failures <= 0 || s.until.Load() != 0 || int(n) < p.Failures && !s.trial.Load() {
+	if m := s.marks.Load(); p.Failures <= 0 || m&ejected != 0 || int(n) < p.Failures && m&trial == 0 {
 		return
 	}
 	now := u.env.Now()
 	s.mu.Lock()
-	if s.until.Load() != 0 {
+	if s.marks.has(ejected) { // another loop was faster
 		s.mu.Unlock()
 		return
 	}
-	again := s.trial.Swap(false)
+	again := s.marks.has(trial)
 	if !again && now.Sub(s.returned) > p.MaxTime {
 		s.ejections = 0 // it has been well for long
 	}
@@ -94,6 +91,8 @@ func (s *server) failed(u *Upstream, cause error) {
 	s.last = cause
 	s.failures.Store(0)
 	s.until.Store(now.Add(d).UnixNano())
+	s.marks.set(ejected, true)
+	s.marks.set(trial, false)
 	s.mu.Unlock()
 	s.ledger.stats.ejections.Add(1)
 	if !again {
@@ -117,29 +116,27 @@ func (s *server) checkedUp(u *Upstream, cause error) {
 	s.mu.Lock()
 	first := !s.checked
 	s.checked = true
-	down, changed := s.down.Load(), false
-	switch {
-	case down == (cause != nil):
+	was, changed := s.marks.has(down), false
+	if was == (cause != nil) {
 		s.run = 0
-	default:
+	} else {
 		s.run++
-		changed = down && s.run >= a.Rise || !down && (first || s.run >= a.Fall)
+		changed = was && s.run >= a.Rise || !was && (first || s.run >= a.Fall)
 	}
 	if changed {
 		s.run = 0
 		s.last = cause
-		s.down.Store(!down)
-		if down { // it is up again: what clients saw is of the past
-			s.until.Store(0)
-			s.trial.Store(false)
+		if was { // it is up again: what clients saw is of the past
+			s.marks.And(^(ejected | trial))
 			s.failures.Store(0)
 			s.returned = u.env.Now()
 			s.since.Store(s.returned.UnixNano())
 		}
+		s.marks.set(down, !was)
 	}
 	s.mu.Unlock()
 	switch {
-	case changed && down:
+	case changed && was:
 		u.stateChanged(s, Up, nil)
 		u.wake()
 	case changed:
@@ -150,7 +147,7 @@ func (s *server) checkedUp(u *Upstream, cause error) {
 // unchecked takes back what active checks said, where there are none any more.
 func (s *server) unchecked() {
 	s.mu.Lock()
-	s.down.Store(false)
+	s.marks.set(down, false)
 	s.checked, s.run = false, 0
 	s.mu.Unlock()
 }

@@ -187,9 +187,7 @@ func (c *conn) echo(m string) {
 func (c *conn) end(r *rig) {
 	c.t.Helper()
 	before := r.up.Load().Stats().Tunnels
-	c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(wait))
-	c.ReadMessage()
-	c.Close()
+	c.leave()
 	until(c.t, "a tunnel less", func() bool { return r.up.Load().Stats().Tunnels < before })
 }
 
@@ -274,4 +272,53 @@ func servers(all ...*backend) (out []ServerConfig) {
 		out = append(out, ServerConfig{Address: b.addr})
 	}
 	return out
+}
+
+// again starts a backend anew at its address.
+func (b *backend) again(t *testing.T) {
+	t.Helper()
+	var ln net.Listener
+	var err error
+	until(t, "free port", func() bool {
+		ln, err = net.Listen("tcp", b.addr)
+		return err == nil
+	})
+	b.ln = ln
+	b.server = &http.Server{Handler: b, Protocols: b.server.Protocols}
+	go b.server.Serve(ln)
+	s := b.server
+	t.Cleanup(func() { s.Close() })
+}
+
+// set changes how a backend answers.
+func (b *backend) set(f func(*backend)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(b)
+}
+
+// leave closes the tunnel in order and does not wait for the counters.
+func (c *conn) leave() {
+	c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(wait))
+	c.ReadMessage()
+	c.Close()
+}
+
+// rawHandshake sends a handshake and reads nothing.
+func rawHandshake(addr string) (net.Conn, error) {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n\r\n")
+	}
+	return c, err
+}
+
+func newRequest(t *testing.T) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RemoteAddr, r.RequestURI = "192.0.2.1:1", "/"
+	return r
 }

@@ -13,21 +13,40 @@ import (
 // follow one another share it, so that its tunnels, its health and what the
 // operator ordered outlive a reload. Tunnels hold it.
 type server struct {
+	// What each choice reads stands together.
+	count    count
+	requests atomic.Int64
+	pass     atomic.Uint64 // RoundRobin: when its turn is, on the ledger's clock
+	since    atomic.Int64  // when it was new or came back, ns
+	health
+
 	ledger  *ledger
 	id      string // in logs and in the signature of cookies
 	entry   string // name of its entry
 	network string
 	address string
 	addr    netip.AddrPort // of a TCP server
+}
 
-	count    count
-	requests atomic.Int64
-	pass     atomic.Uint64 // RoundRobin: when its turn is, on the ledger's clock
-	since    atomic.Int64  // when it was new or came back, ns
+// marks are what may be special about a server; 0 is the rule. Any goroutine.
+type marks struct{ atomic.Uint32 }
 
-	drained atomic.Bool
-	gone    atomic.Bool // in no table
-	health
+const (
+	drained uint32 = 1 << iota // by the operator
+	down                       // by active checks
+	ejected                    // by passive ones, for some time
+	trial                      // an ejection is over, but nothing has gone well since
+	gone                       // in no table
+)
+
+func (m *marks) has(what uint32) bool { return m.Load()&what != 0 }
+
+// set puts a mark or takes it away and reports whether it was there.
+func (m *marks) set(what uint32, on bool) bool {
+	if on {
+		return m.Or(what)&what != 0
+	}
+	return m.And(^what)&what != 0
 }
 
 var _ bridge.Server = (*server)(nil)
@@ -78,16 +97,16 @@ func (s *server) load() int {
 
 // state is what the server is fit for at that time.
 func (s *server) state(now time.Time) State {
-	switch until := s.until.Load(); {
-	case s.gone.Load():
+	switch m := s.marks.Load(); {
+	case m&gone != 0:
 		return Gone
-	case s.drained.Load():
+	case m&drained != 0:
 		return Drained
-	case s.down.Load():
+	case m&down != 0:
 		return Down
-	case until > now.UnixNano():
+	case m&ejected != 0 && now.UnixNano() < s.until.Load():
 		return Ejected
-	case until != 0 || s.trial.Load():
+	case m&(ejected|trial) != 0:
 		return Trial
 	}
 	return Up
@@ -144,10 +163,10 @@ func (g *ledger) serverAt(id string, e *entry, addr netip.AddrPort, now time.Tim
 		}
 		s.since.Store(now.UnixNano())
 		s.pass.Store(g.clock.Load())
-		s.drained.Store(g.drained[id] || g.drained[e.Name])
+		s.marks.set(drained, g.drained[id] || g.drained[e.Name])
 		g.servers[id] = s
 	}
-	s.gone.Store(false)
+	s.marks.set(gone, false)
 	return s
 }
 
@@ -157,7 +176,7 @@ func (g *ledger) forget(in map[string]*endpoint) {
 		if in[id] != nil {
 			continue
 		}
-		s.gone.Store(true)
+		s.marks.set(gone, true)
 		if s.load() == 0 {
 			delete(g.servers, id)
 		}

@@ -54,13 +54,17 @@ type entry struct {
 
 // endpoint is a server as one generation sees it.
 type endpoint struct {
+	// What each choice reads stands together.
 	*server
-	backend h1.Backend
 	weight  int
+	one     float64 // what one tunnel weighs: 1/weight
+	seed    uint64  // of rendezvous hashing
+	limited bool
 	limits  Limits
-	seed    uint64 // of rendezvous hashing
-	tag     string // of the sticky cookie
-	cookies [2]string
+
+	backend h1.Backend
+	tag     string    // of the sticky cookie
+	cookies [2]string // Set-Cookie in cleartext and over https
 	of      *entry
 	key     string // of pooled connections
 	tls     *tls.Config
@@ -198,7 +202,7 @@ func (u *Upstream) endpoint(e *entry, s *server, addr netip.AddrPort) *endpoint 
 	c := &u.config
 	u.ledger.made++
 	p := &endpoint{
-		server: s, weight: e.Weight, limits: e.Limits, of: e,
+		server: s, weight: e.Weight, one: 1 / float64(e.Weight), limits: e.Limits, limited: e.Limits != Limits{}, of: e,
 		tls: e.tlsConfig(c.TLS), sources: family(c.Sources, addr), key: fmt.Sprintf("server-%d", u.ledger.made),
 	}
 	p.backend = h1.Backend{
@@ -252,7 +256,7 @@ func (u *Upstream) refusal() *bridge.Refusal {
 	if len(list) == 0 {
 		return &bridge.Refusal{Status: 502, Code: codeDNSFailed, Cause: u.lookupError()}
 	}
-	if !slices.ContainsFunc(list, func(e *endpoint) bool { return !e.drained.Load() }) {
+	if !slices.ContainsFunc(list, func(e *endpoint) bool { return !e.marks.has(drained) }) {
 		return busy(codeNoServer)
 	}
 	u.ledger.stats.full.Add(1)
@@ -307,7 +311,7 @@ func (u *Upstream) SetDrain(server string, on bool) bool {
 			continue
 		}
 		found = true
-		if s.drained.Swap(on) && !on {
+		if s.marks.set(drained, on) && !on {
 			s.since.Store(u.env.Now().UnixNano())
 		}
 		if !on {
@@ -336,7 +340,7 @@ func (u *Upstream) Status() []ServerStatus {
 	g := u.ledger
 	g.mu.Lock()
 	for _, s := range g.servers {
-		if s.gone.Load() && s.load() > 0 {
+		if s.marks.has(gone) && s.load() > 0 {
 			out = append(out, s.status(now, 0))
 		}
 	}
@@ -356,8 +360,8 @@ func (s *server) status(now time.Time, weight int) ServerStatus {
 		Name: s.id, Entry: s.entry, Address: s.address, State: s.state(now), Weight: weight,
 		Tunnels: tunnels, Pending: pending, Requests: int(s.requests.Load()),
 	}
-	if until := s.until.Load(); until != 0 {
-		st.EjectedUntil = time.Unix(0, until)
+	if st.State == Ejected {
+		st.EjectedUntil = time.Unix(0, s.until.Load())
 	}
 	s.mu.Lock()
 	if s.last != nil && st.State != Up {
