@@ -60,12 +60,15 @@ var allowed = map[string][]string{
 	"wsgate/conformance":        {"wsgate/internal/rawpeer", frames},
 	"wsgate/conformance/launch": {"wsgate/conformance"},
 	"wsgate/cmd/wsconform":      {"wsgate/conformance", "wsgate/conformance/launch", "github.com/spf13/cobra"},
-	"wsgate/internal/load":      {"wsgate/internal/rawpeer"},
-	"wsgate/internal/perf":      {"wsgate/internal/load", "wsgate/internal/gateway"},
-	"wsgate/internal/sidetest":  {"wsgate/bridge"},
-	"wsgate/internal/e2e":       {},
-	"wsgate/internal/real":      {},
-	"wsgate/internal/arrows":    {},
+	"wsgate/internal/load": {
+		"wsgate/internal/rawpeer", frames, hpack, "golang.org/x/sys/unix", "github.com/HdrHistogram/hdrhistogram-go",
+	},
+	"wsgate/cmd/wsload":        {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"wsgate/internal/perf":     {"wsgate/internal/load", "wsgate/internal/gateway"},
+	"wsgate/internal/sidetest": {"wsgate/bridge"},
+	"wsgate/internal/e2e":      {},
+	"wsgate/internal/real":     {},
+	"wsgate/internal/arrows":   {},
 }
 
 // listed is what go list says of a package.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -49,7 +50,7 @@ func backend(addr string) {
 		os.Exit(1)
 	}
 	fmt.Println(ln.Addr())
-	load.ServeEcho(ln)
+	fmt.Fprintln(os.Stderr, load.ServeEcho(ln.(*net.TCPListener)))
 }
 
 // row is one figure with the ratio to nghttpx that is asked for; limit is an
@@ -60,17 +61,22 @@ type row struct {
 	run          func(*load.Target, time.Duration) (float64, error)
 }
 
-func perMessage(r load.Result, err error) (float64, error) {
-	if err == nil && r.Messages == 0 {
-		err = fmt.Errorf("no message came through: %+v", r)
+func perMessage(r *load.Result, err error) (float64, error) {
+	if err == nil && (r.Messages == 0 || r.Errors+r.Refused > 0) {
+		err = fmt.Errorf("not all went well: %+v", r)
 	}
-	return float64(r.CPU.Microseconds()) / float64(max(r.Messages, 1)), err
+	if err != nil {
+		return 0, err
+	}
+	return float64(r.CPU.Microseconds()) / float64(r.Messages), nil
 }
+
+const warmUp = 300 * time.Millisecond
 
 func rows() []row {
 	echo := func(conns, tunnels int) func(*load.Target, time.Duration) (float64, error) {
 		return func(t *load.Target, d time.Duration) (float64, error) {
-			return perMessage(load.Echo(t, conns, tunnels, 64, d))
+			return perMessage(load.Echo(context.Background(), t, load.Options{Conns: conns, Tunnels: tunnels, Size: 64, For: d, WarmUp: warmUp}))
 		}
 	}
 	return []row{
@@ -78,11 +84,14 @@ func rows() []row {
 		{"echo 64 B, 50x10", "µs", 0.80, 0, echo(50, 10)},
 		{"echo 64 B, 500x1", "µs", 0.85, 0, echo(500, 1)},
 		{"open + close", "µs", 1.00, 0, func(t *load.Target, d time.Duration) (float64, error) {
-			return perMessage(load.Open(t, 10, 5, d))
+			return perMessage(load.Open(context.Background(), t, load.Options{Conns: 10, Tunnels: 5, For: d, WarmUp: warmUp}))
 		}},
 		{"idle tunnel, 100x50", "KiB", 0, 2.0, func(t *load.Target, _ time.Duration) (float64, error) {
-			b, err := load.Idle(t, 100, 50, 64)
-			return b / 1024, err
+			r, err := load.Idle(context.Background(), t, load.Options{Conns: 100, Tunnels: 50, Size: 64, Hold: 3 * time.Second})
+			if err != nil {
+				return 0, err
+			}
+			return float64(r.Grown) / 1024 / float64(r.Opened), nil
 		}},
 	}
 }
@@ -247,7 +256,7 @@ func one(c contender, r row, each time.Duration) (float64, error) {
 	}
 	defer p.stop()
 	return r.run(&load.Target{
-		Addr: p.addr, PID: p.cmd.Process.Pid,
+		Addr: p.addr, Path: "/", HTTP: 2, PID: p.cmd.Process.Pid,
 		// The same key exchange for all: Go's default group is dearer than OpenSSL's.
 		TLS: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, CurvePreferences: []tls.CurveID{tls.X25519}},
 	}, each)

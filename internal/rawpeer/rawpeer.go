@@ -1,5 +1,4 @@
-// Package rawpeer is the raw peer of the tests, of the load generator (Batch) and
-// of the conformance suite: an HTTP/1.1 client, an HTTP/2 client and an HTTP/1.1
+// Package rawpeer is the raw peer of the tests and of the conformance suite: an HTTP/1.1 client, an HTTP/2 client and an HTTP/1.1
 // backend that can say anything, also wrong things, and that see everything: each
 // octet, each frame, and whether a connection ended by FIN or by RST.
 //
