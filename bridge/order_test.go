@@ -156,3 +156,39 @@ func TestRefuse2xx(t *testing.T) {
 		}
 	}
 }
+
+// TestSpread: the Close frames of an order are spread over its time, each in its
+// own place.
+func TestSpread(t *testing.T) {
+	r := newRig(t, &Service{})
+	var clients []*fakeSide
+	for range 50 {
+		o := r.newOffer()
+		o.side = &fakeSide{loop: r.loop, room: 1 << 10}
+		clients = append(clients, o.side)
+		r.b.Serve(o, r.s)
+		r.be.done(&fakeSide{loop: r.loop, room: 1 << 10}, nil, nil)
+	}
+	r.loop.run()
+	r.b.startDrain(Ending{Time: 100 * time.Second})
+	closed := func() (n int) {
+		for _, c := range clients {
+			if len(c.got) > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	last := 0
+	for q := range 4 {
+		r.loop.advance(94 * time.Second / 4) // the answers have 6 s more
+		n := closed()
+		if n-last < 1 || n-last > 35 {
+			t.Errorf("quarter %d: got %d Close frames of 50, want some 12", q+1, n-last)
+		}
+		last = n
+	}
+	if last != 50 {
+		t.Errorf("at the end of the spread: got %d closed, want 50", last)
+	}
+}

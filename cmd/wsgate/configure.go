@@ -199,7 +199,7 @@ func (a *asked) judge(c *config.Config, q *route.Request) (string, error) {
 	}
 	shown := 0
 	for i, v := range verdicts {
-		if i == 0 && v.Failed == "" || !a.all && (shown == 3 || v.Failed == "hosts") {
+		if i == 0 && v.Failed == "" || !a.all && (shown == 3 || v.Failed == "hosts" || v.Failed == "listeners") {
 			continue
 		}
 		shown++

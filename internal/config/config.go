@@ -170,7 +170,7 @@ type Route struct {
 
 // Match is what a route is for. Every condition that is there has to hold.
 type Match struct {
-	Listeners []string          `yaml:"listeners" doc:"names of listeners"`
+	Listeners []string          `yaml:"listeners" doc:"names of listeners; routes that name one go before those that do not"`
 	Hosts     []string          `yaml:"hosts" doc:"host names without port; *.example.com means all below example.com"`
 	Path      string            `yaml:"path" doc:"the whole path; a segment * stands for any one segment"`
 	Prefix    string            `yaml:"prefix" doc:"the first segments of the path; a segment * stands for any one segment"`

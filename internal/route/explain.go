@@ -17,8 +17,8 @@ type Verdict struct {
 	// Why says how specific the route is for this request.
 	Why string
 
-	host, further int
-	path          []int
+	listener, host, further int
+	path                    []int
 }
 
 // Explain judges every route of the matches that New was given: those that match
@@ -36,7 +36,7 @@ func Explain(routes []*config.Match, q *Request) []Verdict {
 		if c := cmp.Compare(stage(a.Failed), stage(b.Failed)); c != 0 {
 			return c
 		}
-		return cmp.Or(cmp.Compare(b.host, a.host), slices.Compare(b.path, a.path), cmp.Compare(b.further, a.further), cmp.Compare(a.Index, b.Index))
+		return cmp.Or(cmp.Compare(b.listener, a.listener), cmp.Compare(b.host, a.host), slices.Compare(b.path, a.path), cmp.Compare(b.further, a.further), cmp.Compare(a.Index, b.Index))
 	})
 	return out
 }
@@ -46,6 +46,8 @@ func stage(failed string) int {
 	switch failed {
 	case "":
 		return 0
+	case "listeners":
+		return 4
 	case "hosts":
 		return 3
 	case "path", "prefix":
@@ -57,6 +59,14 @@ func stage(failed string) int {
 func judge(i int, m *config.Match, q *Request, host, path string) Verdict {
 	v := Verdict{Index: i, further: rank(m)}
 	var why []string
+	if len(m.Listeners) > 0 {
+		if !slices.Contains(m.Listeners, q.Listener) {
+			v.Failed = "listeners"
+			return v
+		}
+		v.listener = 1
+		why = append(why, "its listener is named")
+	}
 	h, ok := hostRank(m.Hosts, host)
 	v.host = h
 	if !ok {

@@ -2,16 +2,17 @@
 //
 // The most specific route that matches wins:
 //
-//  1. by host: a name before *.name, a longer *.name before a shorter one, any
+//  1. by listener: routes that name it before those for any;
+//  2. by host: a name before *.name, a longer *.name before a shorter one, any
 //     of them before routes without hosts;
-//  2. by path, segment by segment from the left: a written segment before *,
+//  3. by path, segment by segment from the left: a written segment before *,
 //     a whole path before a prefix, a longer prefix before a shorter one;
-//  3. by the number of further conditions (methods, headers, kind, http,
-//     listeners), each header one;
-//  4. the one that stands first.
+//  4. by the number of further conditions (methods, headers, kind, http), each
+//     header one;
+//  5. the one that stands first.
 //
-// A route that fits by host and path but not by its further conditions is passed
-// over for the next one. Paths are compared octet by octet as they are
+// A route that fits by listener, host and path but not by its further conditions
+// is passed over for the next one. Paths are compared octet by octet as they are
 // forwarded: %2F is not /, and nothing is decoded.
 package route
 
@@ -38,16 +39,15 @@ type Request struct {
 
 // Table finds routes. It never changes; any goroutine may use it.
 type Table struct {
-	exact map[string]*tree
-	wild  map[string]*tree // by the name behind "*."
-	any   *tree
+	listeners map[string]*hosts // of the routes that name them
+	any       *hosts            // of the others
 }
 
-// tree has the paths of one host.
-type tree struct {
-	root      node
-	anywhere  bool // on any listener
-	listeners []string
+// hosts has the paths of each host.
+type hosts struct {
+	exact map[string]*node
+	wild  map[string]*node // by the name behind "*."
+	any   *node
 }
 
 // node is a place in a path.
@@ -68,33 +68,47 @@ type candidate struct {
 // New makes a table of the matches of routes; what it returns are indices of
 // them.
 func New(routes []*config.Match) *Table {
-	t := &Table{exact: make(map[string]*tree), wild: make(map[string]*tree)}
+	t := &Table{listeners: make(map[string]*hosts), any: newHosts()}
 	for i, m := range routes {
 		c := candidate{i, rank(m), m}
-		if len(m.Hosts) == 0 {
-			if t.any == nil {
-				t.any = new(tree)
-			}
+		if len(m.Listeners) == 0 {
 			t.any.add(c)
 		}
-		for _, h := range m.Hosts {
-			of, name := t.exact, h
-			if below, ok := strings.CutPrefix(h, "*."); ok {
-				of, name = t.wild, below
+		for _, l := range m.Listeners {
+			if t.listeners[l] == nil {
+				t.listeners[l] = newHosts()
 			}
-			if of[name] == nil {
-				of[name] = new(tree)
-			}
-			of[name].add(c)
+			t.listeners[l].add(c)
 		}
 	}
 	return t
 }
 
-// rank counts conditions beside host and path.
+func newHosts() *hosts { return &hosts{exact: make(map[string]*node), wild: make(map[string]*node)} }
+
+func (t *hosts) add(c candidate) {
+	if len(c.match.Hosts) == 0 {
+		if t.any == nil {
+			t.any = new(node)
+		}
+		t.any.add(c)
+	}
+	for _, h := range c.match.Hosts {
+		of, name := t.exact, h
+		if below, ok := strings.CutPrefix(h, "*."); ok {
+			of, name = t.wild, below
+		}
+		if of[name] == nil {
+			of[name] = new(node)
+		}
+		of[name].add(c)
+	}
+}
+
+// rank counts conditions beside listener, host and path.
 func rank(m *config.Match) int {
 	n := len(m.Headers)
-	for _, is := range []bool{len(m.Methods) > 0, m.Kind != "", len(m.HTTP) > 0, len(m.Listeners) > 0} {
+	for _, is := range []bool{len(m.Methods) > 0, m.Kind != "", len(m.HTTP) > 0} {
 		if is {
 			n++
 		}
@@ -102,17 +116,14 @@ func rank(m *config.Match) int {
 	return n
 }
 
-func (t *tree) add(c candidate) {
-	if len(c.match.Listeners) == 0 {
-		t.anywhere = true
-	}
-	t.listeners = append(t.listeners, c.match.Listeners...)
+// add puts a route at its place below n, which is that of the root.
+func (n *node) add(c candidate) {
 	path, whole := c.match.Path, true
 	if path == "" {
 		// A prefix is of whole segments: /a is /a and what begins with /a/.
 		path, whole = strings.TrimSuffix(c.match.Prefix, "/"), false
 	}
-	at := &t.root
+	at := n
 	for path != "" {
 		var seg string
 		seg, path = cut(path)
@@ -163,8 +174,20 @@ func (t *Table) Lookup(q *Request) (index int, known bool) {
 	host := lower(buf[:], hostOf(q.Authority))
 	path, _, _ := strings.Cut(q.Target, "?")
 	index = -1
-	if e := t.exact[string(host)]; e != nil {
-		index, known = e.lookup(q, path, known)
+	if l := t.listeners[q.Listener]; l != nil {
+		index, known = l.lookup(q, host, path)
+	}
+	if index < 0 {
+		i, also := t.any.lookup(q, host, path)
+		return i, known || also
+	}
+	return index, known
+}
+
+func (t *hosts) lookup(q *Request, host []byte, path string) (index int, known bool) {
+	index = -1
+	if n := t.exact[string(host)]; n != nil {
+		index, known = n.find(q, path), true
 	}
 	for rest := host; index < 0 && len(t.wild) > 0; {
 		i := slices.Index(rest, '.')
@@ -172,21 +195,14 @@ func (t *Table) Lookup(q *Request) (index int, known bool) {
 			break
 		}
 		rest = rest[i+1:]
-		if w := t.wild[string(rest)]; w != nil && i > 0 {
-			index, known = w.lookup(q, path, known)
+		if n := t.wild[string(rest)]; n != nil && i > 0 {
+			index, known = n.find(q, path), true
 		}
 	}
 	if index < 0 && t.any != nil {
-		index, known = t.any.lookup(q, path, known)
+		index, known = t.any.find(q, path), true
 	}
 	return index, known
-}
-
-func (t *tree) lookup(q *Request, path string, known bool) (int, bool) {
-	if !t.anywhere && !slices.Contains(t.listeners, q.Listener) {
-		return -1, known
-	}
-	return t.root.find(q, path), true
 }
 
 // find goes down the path and comes back up with the first that matches. No
@@ -222,11 +238,10 @@ func first(list []candidate, q *Request) int {
 	return -1
 }
 
-// further names the first condition, beside host and path, that does not hold.
+// further names the first condition, beside listener, host and path, that does not
+// hold.
 func further(m *config.Match, q *Request) string {
 	switch {
-	case len(m.Listeners) > 0 && !slices.Contains(m.Listeners, q.Listener):
-		return "listeners"
 	case m.Kind == "websocket" && !q.WebSocket, m.Kind == "http" && q.WebSocket:
 		return "kind"
 	case len(m.HTTP) > 0 && !slices.Contains(m.HTTP, q.Major):

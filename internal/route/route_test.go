@@ -27,6 +27,7 @@ func TestLookup(t *testing.T) {
 		13: {Hosts: []string{"::1"}, Path: "/"},
 		14: {Hosts: []string{"a.example"}, Prefix: "/any", Headers: map[string]string{"X-Debug": "*"}},
 		15: {Hosts: []string{"a.example"}, Path: "/a%2Fb"},
+		16: {Listeners: []string{"redirects"}},
 	}
 	table := New(routes)
 	for _, c := range []struct {
@@ -70,6 +71,7 @@ func TestLookup(t *testing.T) {
 		{"a.example", "/a%2Fb", nil, 15},
 		{"a.example", "/a/b", nil, 1},
 		{"a.example", "/a%2fb", nil, 1}, // octet by octet
+		{"a.example", "/chat/lobby", func(q *Request) { q.Listener = "redirects" }, 16},
 	} {
 		q := &Request{Listener: "public", Authority: c.authority, Target: c.target, Method: "GET", Major: 2}
 		if c.edit != nil {
