@@ -17,8 +17,9 @@ type budget struct {
 }
 
 const (
-	oneRetry  = 1000
-	mostSaved = 100 * oneRetry // what a calm time may save for a burst
+	oneRetry    = 1000
+	mostSaved   = 100 * oneRetry // what a calm time may save for a burst
+	freeSeconds = 10             // of those that are allowed in any case, the same
 )
 
 // earn is called for each first attempt.
@@ -41,11 +42,12 @@ func (b *budget) spend(r *Retry, now time.Time) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	most := float64(r.MinPerSec)
+	rate := float64(r.MinPerSec)
+	most := rate * freeSeconds
 	if b.at.IsZero() {
 		b.free = most
 	}
-	b.free = min(most, b.free+now.Sub(b.at).Seconds()*most)
+	b.free = min(most, b.free+now.Sub(b.at).Seconds()*rate)
 	b.at = now
 	if b.free < 1 {
 		return false
@@ -66,6 +68,7 @@ func (u *Upstream) retry(w *want, e *endpoint, tries int, code string) (next *en
 	if tries > u.config.Retry.Attempts {
 		return nil, 0, false
 	}
+	u = u.serving()
 	w.tried = append(w.tried, e.server)
 	if next = u.choose(w); next == nil {
 		if code != codeConnectFailed { // what refuses us now will do so again

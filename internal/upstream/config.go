@@ -185,7 +185,7 @@ type Passive struct {
 type Retry struct {
 	Attempts  int     // after the first. Default 2
 	Budget    float64 // retries per first attempt, at most. Default 0.2
-	MinPerSec int     // retries a second that are allowed in any case. Default 3
+	MinPerSec int     // retries a second that are allowed in any case, of 10 s at once. Default 3
 }
 
 // Env is what an upstream is given by the house. The zero value works.

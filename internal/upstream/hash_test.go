@@ -54,7 +54,7 @@ func moved(a, b map[int]string) (n int) {
 // TestHash: keys are spread by weight; adding a server moves the share that it
 // gets and no other key, as does taking one away; two processes agree.
 func TestHash(t *testing.T) {
-	const keys = 20_000
+	const keys = 10_000
 	c := Config{Balance: Balance{Policy: Hash, Key: HashHeader, Name: "X-User"}}
 	for _, x := range []struct {
 		weights []int

@@ -33,9 +33,7 @@ var _ bridge.Backend = (*Upstream)(nil)
 // l must be a *loop.Loop. Set as the handshake's Server, the server holds the
 // tunnel's place until Release.
 func (u *Upstream) Open(l bridge.Loop, h *bridge.Handshake, done func(bridge.Side, bridge.Fields, error)) (cancel func()) {
-	if now := u.ledger.current.Load(); now != nil {
-		u = now
-	}
+	u = u.serving()
 	o := &opening{u: u, l: l, h: h, done: done, want: u.ofHandshake(h)}
 	u.ledger.budget.earn(&u.config.Retry)
 	if u.ledger.tunnels.n.Load() == 0 {
@@ -62,7 +60,7 @@ func (o *opening) wait() {
 		o.l.Post(func() { o.given(e, err) })
 	}}
 	if !q.join(o.w, o.u.queueLength()) {
-		err := o.u.refusal()
+		err := o.u.serving().refusal()
 		o.l.Post(func() { o.given(nil, err) })
 		return
 	}
@@ -202,7 +200,7 @@ func (o *opening) deadline(err error) {
 // pause waits before what has failed is tried once more.
 func (o *opening) pause(d time.Duration, err error) {
 	o.timer.Fire = func() {
-		if o.e = o.u.choose(&o.want); o.e == nil {
+		if o.e = o.u.serving().choose(&o.want); o.e == nil {
 			o.u.ledger.leave(tunnel)
 			o.over = true
 			o.done(nil, nil, err)

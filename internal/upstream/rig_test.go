@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,7 +55,11 @@ func newRig(t *testing.T, c Config, edit ...func(*Env)) *rig {
 		Exchange: &exchange.Config{Handler: http.NotFoundHandler()},
 	}
 	lc := loop.ListenConfig(0)
-	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	port := "0"
+	if os.Getenv("WSGATE_TEST_NETWORK") != "" {
+		port = "9001" // none of those for outgoing connections
+	}
+	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +222,12 @@ type backend struct {
 // serve starts a backend at an address of the loopback net.
 func serve(t *testing.T, address string) *backend {
 	t.Helper()
+	return serveNoted(t, address, func(*backend) {})
+}
+
+// serveNoted lets edit change the server before it serves.
+func serveNoted(t *testing.T, address string, edit func(*backend)) *backend {
+	t.Helper()
 	if !strings.Contains(address, ":") {
 		address += ":0"
 	}
@@ -228,6 +239,7 @@ func serve(t *testing.T, address string) *backend {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	b.server = &http.Server{Handler: b, Protocols: p}
+	edit(b)
 	go b.server.Serve(ln)
 	t.Cleanup(func() { b.server.Close() })
 	return b

@@ -139,6 +139,14 @@ func (u *Upstream) Start() {
 	u.wake()
 }
 
+// serving is the generation that serves: this one, or one that followed it.
+func (u *Upstream) serving() *Upstream {
+	if now := u.ledger.current.Load(); now != nil {
+		return now
+	}
+	return u
+}
+
 // inherit takes over what the old generation knows of names.
 func (u *Upstream) inherit(old *Upstream) {
 	old.mu.Lock()

@@ -23,9 +23,7 @@ type Visit struct {
 // Visit takes a place for a request, as Open does for a tunnel, and waits in the
 // queue if it has to. The error is a *bridge.Refusal, or the context's.
 func (u *Upstream) Visit(r *http.Request) (*Visit, error) {
-	if now := u.ledger.current.Load(); now != nil {
-		u = now
-	}
+	u = u.serving()
 	v := &Visit{u: u, want: u.ofRequest(r), tries: 1}
 	u.ledger.budget.earn(&u.config.Retry)
 	if u.ledger.asking.n.Load() == 0 {
@@ -49,7 +47,7 @@ func (v *Visit) wait(ctx context.Context) error {
 	given := make(chan news, 1)
 	w := &waiter{want: &v.want, given: func(e *endpoint, err error) { given <- news{e, err} }}
 	if !q.join(w, v.u.queueLength()) {
-		return v.u.refusal()
+		return v.u.serving().refusal()
 	}
 	q.wake()
 	ctx, stop := context.WithTimeoutCause(ctx, v.u.config.QueueTime, busy(codeLate))
@@ -133,7 +131,7 @@ func (v *Visit) Again(ctx context.Context, err error) bool {
 		if !sleep(ctx, pause) {
 			return false
 		}
-		if next = v.u.choose(&v.want); next == nil {
+		if next = v.u.serving().choose(&v.want); next == nil {
 			return false
 		}
 	}

@@ -1,0 +1,300 @@
+package upstream
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"wsgate/bridge"
+	"wsgate/internal/loop"
+	"wsgate/wskey"
+)
+
+func addrs(all ...string) (out []netip.Addr) {
+	for _, a := range all {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
+}
+
+// TestSources: connections of tunnels, requests and checks come from the sources
+// in turn; for a server of another family the kernel chooses.
+func TestSources(t *testing.T) {
+	from := make(chan string, 1000)
+	note := func(b *backend) {
+		b.server.ConnState = func(c net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+				from <- host
+			}
+		}
+	}
+	for name, x := range map[string]struct {
+		host string
+		want map[string]int
+	}{
+		"IPv4": {"127.0.0.2", map[string]int{"127.0.0.11": 4, "127.0.0.12": 4}},
+		"IPv6": {"[::1]", map[string]int{"::1": 8}},
+	} {
+		b := serveNoted(t, x.host+":0", note)
+		r := newRig(t, Config{Servers: servers(b), Sources: addrs("127.0.0.11", "127.0.0.12")})
+		for range 4 {
+			r.open()
+		}
+		u := r.up.Load()
+		for range 4 {
+			v, err := u.Visit(newRequest(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := v.Server().Dial(t.Context())
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			c.Close()
+			v.Leave()
+		}
+		got := map[string]int{}
+		for range 8 {
+			got[<-from]++
+		}
+		if fmt.Sprint(got) != fmt.Sprint(x.want) {
+			t.Errorf("%s: got %v, want %v", name, got, x.want)
+		}
+		c := checks(Active{}, servers(b)...)
+		c.Sources = addrs("127.0.0.11")
+		r = newRig(t, c)
+		if got := <-from; got != "127.0.0.11" && name == "IPv4" {
+			t.Errorf("%s: check: got %s, want 127.0.0.11", name, got)
+		}
+		r.up.Load().Close()
+		for len(from) > 0 {
+			<-from
+		}
+	}
+}
+
+// TestForeignSource: a source that is no address of this machine is an error of
+// the connect and no lack of ports.
+func TestForeignSource(t *testing.T) {
+	a := serve(t, "127.0.0.2")
+	r := newRig(t, Config{Servers: servers(a), Sources: addrs("192.0.2.1"), Retry: Retry{Attempts: -1}})
+	_, _, err := r.direct(&bridge.Handshake{Major: 1, Scheme: "http", Authority: "x", Path: "/"})
+	if f, ok := err.(*bridge.Refusal); !ok || f.Status != 502 || f.Code != codeConnectFailed || !strings.Contains(f.Cause.Error(), "bind") {
+		t.Errorf("got %v, want 502 %s with bind in its cause", err, codeConnectFailed)
+	}
+}
+
+// TestPortsExhausted runs in a network of its own with four ports for outgoing
+// connections: each source has four towards each server, then the client is
+// answered 503, and that is told once.
+func TestPortsExhausted(t *testing.T) {
+	if os.Getenv("WSGATE_TEST_NETWORK") == "" {
+		inOwnNetwork(t, "40000 40003")
+		return
+	}
+	a, b := serve(t, "127.0.0.2:9000"), serve(t, "127.0.0.3:9000")
+	c := Config{Servers: servers(a), Sources: addrs("127.0.0.11", "127.0.0.12")}
+	r := newRig(t, c)
+	h := func() *bridge.Handshake {
+		return &bridge.Handshake{Major: 1, Scheme: "http", Authority: "x", Path: "/"}
+	}
+	open := func(n int) (sides []bridge.Side, last *bridge.Handshake) {
+		for i := range n {
+			last = h()
+			s, _, err := r.direct(last)
+			if err != nil {
+				t.Fatalf("tunnel %d: %v", i, err)
+			}
+			sides = append(sides, s)
+		}
+		return sides, last
+	}
+	sides, last := open(8)
+	for range 5 {
+		_, _, err := r.direct(h())
+		f, ok := err.(*bridge.Refusal)
+		if !ok || f.Status != 503 || f.Code != codePorts || f.Fields.Get("Retry-After") == "" {
+			t.Fatalf("got %v, want 503 %s with Retry-After", err, codePorts)
+		}
+	}
+	r.event("app ports " + a.addr)
+	if got := r.drainEvents(); len(got) != 0 {
+		t.Errorf("events: got %q, want no more", got)
+	}
+	if s := r.stats(); s.PortsExhausted != 5 || s.Tunnels != 8 || s.Pending != 0 || s.Ejections != 0 {
+		t.Errorf("got %+v, want 5 times without a port, nobody ejected", s)
+	}
+	v, err := r.up.Load().Visit(newRequest(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Server().Dial(t.Context()); !loop.PortsExhausted(err) {
+		t.Errorf("dial of a request: got %v, want no port", err)
+	}
+	v.Leave()
+
+	// Another server has the same ports, and is asked instead.
+	c.Servers = servers(a, b)
+	r.reload(c)
+	open(8)
+	if s := r.stats(); s.Tunnels != 16 {
+		t.Errorf("got %+v, want 16 tunnels", s)
+	}
+	// A port that comes free is used.
+	r.loop.Post(func() { sides[7].Reset(bridge.ReasonReset); last.Server.Release() })
+	until(t, "a tunnel less", func() bool { return r.stats().Tunnels == 15 })
+	open(1)
+}
+
+// inOwnNetwork runs the test once more in a network namespace that has nothing
+// but a loopback.
+func inOwnNetwork(t *testing.T, ports string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "WSGATE_TEST_NETWORK="+ports)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("in a network namespace of its own (it takes root, or user namespaces): %v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("got no run of the test in:\n%s", out)
+	}
+}
+
+// TestMain sets up the network that inOwnNetwork made.
+func TestMain(m *testing.M) {
+	if ports := os.Getenv("WSGATE_TEST_NETWORK"); ports != "" {
+		if err := ownNetwork(ports); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// ownNetwork brings the loopback up and says which ports outgoing connections have.
+func ownNetwork(ports string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return err
+	}
+	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0)
+}
+
+// plainServer answers every handshake with 101 and ends when the client does.
+func plainServer(t *testing.T, host string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := bufio.NewReaderSize(c, 512)
+				r, err := http.ReadRequest(b)
+				if err != nil {
+					return
+				}
+				fmt.Fprintf(c, "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", wskey.Accept(r.Header.Get("Sec-WebSocket-Key")))
+				b.ReadByte()
+			}()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// TestThirtyThousand: so many tunnels one after the other, each closed by the
+// gateway, so that its port stays taken for a minute (TIME-WAIT), find a port at
+// two sources.
+func TestThirtyThousand(t *testing.T) {
+	const all, atOnce = 30_000, 20
+	r := newRig(t, Config{Servers: []ServerConfig{{Address: plainServer(t, "127.0.0.2")}}, Sources: addrs("127.0.0.11", "127.0.0.12")})
+	done := make(chan error, 1)
+	r.loop.Post(func() {
+		c := &crowd{r: r, left: all, done: done}
+		for range atOnce {
+			c.next()
+		}
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if s := r.stats(); s.Tunnels != 0 || s.Pending != 0 || s.PortsExhausted != 0 || s.Retries != 0 {
+		t.Errorf("got %+v, want nothing left and no lack of ports", s)
+	}
+}
+
+// crowd opens and closes tunnels in a row, on the loop.
+type crowd struct {
+	r          *rig
+	left, open int
+	done       chan error
+}
+
+func (c *crowd) next() {
+	if c.left == 0 {
+		if c.open == 0 {
+			c.done <- nil
+		}
+		return
+	}
+	c.left--
+	c.open++
+	h := &bridge.Handshake{Major: 1, Scheme: "http", Authority: "x", Path: "/"}
+	c.r.up.Load().Open(c.r.loop, h, func(s bridge.Side, _ bridge.Fields, err error) {
+		if err != nil {
+			select {
+			case c.done <- err:
+			default:
+			}
+			return
+		}
+		s.Bind(&ending{quiet{}, c, h.Server})
+		s.CloseWrite()
+	})
+}
+
+// ending waits for the server's end.
+type ending struct {
+	quiet
+	c      *crowd
+	server bridge.Server
+}
+
+func (e *ending) End() {
+	e.server.Release()
+	e.c.open--
+	e.c.next()
+}
