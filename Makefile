@@ -25,11 +25,23 @@ test-go: ## unit, engine and end-to-end tests with -race, and h2spec: Go modules
 test-real: ## browsers and foreign clients and servers: installs what it needs
 	@if [ "$(WSGATE_REAL)" = 0 ]; then echo "test-real: left out"; else ./internal/real/install.sh && $(GO) test -count=1 -v ./internal/real; fi
 
-perf: ## side by side with nghttpx, under 3 minutes; exit 1 if a target is missed
-	@command -v nghttpx >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nghttp2-proxy >/dev/null; } || { echo "make perf: nghttpx is missing and cannot be installed without root: apt-get install nghttp2-proxy"; exit 1; }
-	$(GO) build -trimpath -o bin/wsgate ./cmd/wsgate
-	$(GO) build -trimpath -o bin/perf ./internal/perf
-	bin/perf -wsgate bin/wsgate
+perf: bench-tools ## beside nghttpx, under 3 minutes; exit 1 if a target is missed
+	GO="$(GO)" ./internal/bench/install.sh nghttpx
+	bin/bench -suite perf
+
+bench: bench-tools ## beside haproxy, nghttpx, caddy and nginx: table and plots into docs/performance.md
+	GO="$(GO)" ./internal/bench/install.sh
+	bin/bench -suite full -results bin/bench.jsonl -docs docs
+
+bench-quick: bench-tools ## the same in little, under 3 minutes
+	GO="$(GO)" ./internal/bench/install.sh haproxy nghttpx caddy
+	bin/bench -suite quick
+
+bench-scale: bench-tools ## as many idle tunnels as descriptors allow, and what they cost
+	bin/bench -suite scale
+
+bench-tools:
+	$(GO) build -trimpath -o bin/ ./cmd/wsgate ./cmd/wsload ./internal/bench
 
 fuzz: ## every fuzz target for FUZZ=60s
 	FUZZ=$(FUZZ) GO="$(GO)" ./internal/fuzz.sh
@@ -42,4 +54,4 @@ check: ## what CI asks of the code before the tests: format, vet, staticcheck, o
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
-.PHONY: help demo build test test-go test-real perf fuzz check
+.PHONY: help demo build test test-go test-real perf bench bench-quick bench-scale bench-tools fuzz check

@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 		"wsgate/internal/rawpeer", frames, hpack, "golang.org/x/sys/unix", "github.com/HdrHistogram/hdrhistogram-go",
 	},
 	"wsgate/cmd/wsload":        {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"wsgate/internal/perf":     {"wsgate/internal/load", "wsgate/internal/gateway"},
+	"wsgate/internal/bench":    {"wsgate/internal/load"},
 	"wsgate/internal/sidetest": {"wsgate/bridge"},
 	"wsgate/internal/e2e":      {},
 	"wsgate/internal/real":     {},
