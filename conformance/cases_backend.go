@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"wsgate/internal/rawpeer"
 )
 
@@ -67,7 +69,7 @@ func seenCases() []Case {
 
 func requestHead(e *Env) {
 	m := e.Mux()
-	path := e.Path("a%2fb?q=1&r")
+	path := e.Path("a%20b?q=1&r")
 	s := m.Send(with(e.connect(m), ":path", path), false)
 	h, err := e.nextOr(s).AcceptUpgrade()
 	e.Must(err)
@@ -216,7 +218,8 @@ func earlyCases() []Case {
 				Rule:  "Without a 101 there is no tunnel, and nothing that could be sent through it.",
 				Why:   "They would be read as the next request.",
 			},
-			run: func(e *Env) { e.early(false) },
+			alone: true, // its backend keeps the connection
+			run:   func(e *Env) { e.early(false) },
 		},
 		{
 			ID: "h2/backend/early-data-delivered", Rows: []int{90}, Level: Interop,
@@ -421,11 +424,33 @@ func failingCases() []Case {
 		}),
 		silent,
 		{
+			ID: "h2/backend/never-refused-stream", Rows: []int{125, 198}, RFC: "9113", Section: "8.7", Level: Must,
+			Title: "a handshake that reached a backend is never answered REFUSED_STREAM",
+			Text: Text{
+				Sends: "an extended CONNECT whose backend reads the handshake and ends",
+				Sees:  "any answer or reset but REFUSED_STREAM",
+				Rule:  "REFUSED_STREAM says that the request was not processed in any way, so that it may be sent again.",
+				Why:   "Clients send it again by themselves: what the first did is done twice.",
+			},
+			run: func(e *Env) {
+				m := e.Mux()
+				s := m.Send(e.connect(m), false)
+				b := e.nextOr(s)
+				_, err := b.ReadHead()
+				e.Must(err)
+				b.Close()
+				e.Behind(func(b *rawpeer.BackendConn) { b.Close() }) // of a gateway that tries again
+				if a := e.whole(s); a.Reset == http2.ErrCodeRefusedStream.String() || a.Open() {
+					e.Fail("any refusal but REFUSED_STREAM", "%v", a)
+				}
+			},
+		},
+		{
 			ID: "h2/backend/refuses-connection", Rows: []int{96}, RFC: "9110", Section: "15.6.3", Level: Should, Profile: BackendDown,
 			Title: "a backend that does not accept connections is 502 or 503",
 			Text:  text("an extended CONNECT; nobody listens at the backend's address", "502 or 503"),
 			run: func(e *Env) {
-				m := e.Mux()
+				m := e.patientMux()
 				if a := e.whole(m.Send(e.connect(m), false)); a.Status != 502 && a.Status != 503 || !a.End {
 					e.Fail("502 or 503, complete", "%v", a)
 				}
@@ -443,6 +468,14 @@ func failingCases() []Case {
 			run: pendingLimit,
 		},
 	}
+}
+
+// patientMux is a Mux that waits for a gateway which tries its backend again.
+func (e *Env) patientMux() Mux {
+	e.needTunnels()
+	c := e.H2()
+	c.Patience = e.Wait(8 * time.Second)
+	return h2Mux{c}
 }
 
 func pendingLimit(e *Env) {
@@ -478,7 +511,7 @@ func tlsCases() []Case {
 			},
 			run: func(e *Env) {
 				e.run.hub.tls.set(mode)
-				m := e.Mux()
+				m := e.patientMux()
 				s := m.Send(e.connect(m), false)
 				if opens {
 					b := e.nextOr(s)
@@ -504,9 +537,10 @@ func tlsCases() []Case {
 	}
 	return []Case{
 		tls("right", tlsRight, "a backend by TLS with the right certificate is served", true),
+		tls("client-certificate", tlsClient, "a backend that asks for a client certificate gets the configured one", true),
+		// Behind those that are served: a gateway may leave a backend alone that failed.
 		tls("name", tlsName, "a backend whose certificate has another name is not served", false),
 		tls("expired", tlsExpired, "a backend whose certificate has expired is not served", false),
 		tls("authority", tlsUnknown, "a backend whose certificate an unknown authority signed is not served", false),
-		tls("client-certificate", tlsClient, "a backend that asks for a client certificate gets the configured one", true),
 	}
 }

@@ -132,8 +132,7 @@ func timeCases() []Case {
 					}
 					e.echo(s, b)
 				}
-				e.Must(idle.WantGoAway(http2.ErrCodeNo))
-				e.Must(idle.WantClosed())
+				e.WantConnectionError(idle, http2.ErrCodeNo)
 				e.echo(s, b)
 			},
 		},

@@ -201,14 +201,16 @@ func falseOpenCases() []Case {
 	return gates(
 		base, false,
 		gate{"200", "a backend's 200 does not open a tunnel", "200 and a page", func(string) string {
-			return "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\npage"
+			return "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage"
 		}},
 		gate{"200-dressed-up", "a 200 with all fields of a right 101 does not open a tunnel", "200 with Upgrade, Connection and the right Accept", func(key string) string {
-			return strings.Replace(right(key), "101", "200", 1) + "Content-Length: 0\r\n"
+			return strings.Replace(right(key), "101", "200", 1) + "Connection: close\r\nContent-Length: 0\r\n"
 		}},
-		gate{"204", "a backend's 204 does not open a tunnel", "204", func(string) string { return "HTTP/1.1 204 No Content\r\n" }},
-		gate{"206", "a backend's 206 does not open a tunnel", "206", func(string) string { return "HTTP/1.1 206 Partial Content\r\nContent-Length: 0\r\n" }},
-		gate{"226", "a backend's 226 does not open a tunnel", "226", func(string) string { return "HTTP/1.1 226 IM Used\r\nContent-Length: 0\r\n" }},
+		gate{"204", "a backend's 204 does not open a tunnel", "204", func(string) string { return "HTTP/1.1 204 No Content\r\nConnection: close\r\n" }},
+		gate{"206", "a backend's 206 does not open a tunnel", "206", func(string) string {
+			return "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Length: 0\r\n"
+		}},
+		gate{"226", "a backend's 226 does not open a tunnel", "226", func(string) string { return "HTTP/1.1 226 IM Used\r\nConnection: close\r\nContent-Length: 0\r\n" }},
 	)
 }
 

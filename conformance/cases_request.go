@@ -91,7 +91,7 @@ func forwardedCases() []Case {
 				Why:   "Backends route by it.",
 			},
 			run: func(e *Env) {
-				path := e.Path("a%2fb?c=%20d&e")
+				path := e.Path("a%20b?c=%20d&e")
 				a := e.Ask("GET", path, false)
 				b, h := e.NextHead()
 				e.Must(b.Write(answer("200 OK", "ok")))

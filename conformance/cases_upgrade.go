@@ -41,7 +41,7 @@ func opens(id string, rows []int, rfc, section string, level Level, title, sends
 		Text: Text{Sends: sends, Sees: "a handshake at the backend, 101 at the client, octets both ways", Rule: rule, Why: why},
 		run: func(e *Env) {
 			c, _ := e.handshake(edit)
-			b := e.Next()
+			b := e.nextOrH1(c)
 			h, err := b.AcceptUpgrade()
 			e.Must(err)
 			r, err := c.WantStatus("GET", 101)
@@ -180,8 +180,8 @@ func notUpgraded() []Case {
 			ID: "h1/upgrade/" + id, Rows: []int{row}, RFC: rfc, Section: section, Level: level, Title: title,
 			Text: Text{
 				Sends: sends,
-				Sees:  "no 101: a refusal; or an ordinary request at the backend, without Upgrade",
-				Rule:  "A handshake is a GET of HTTP/1.1 or later with Upgrade: websocket and Connection: Upgrade (RFC 6455 section 4.2.1). Upgrade speaks of one connection and is not forwarded otherwise (RFC 9110 section 7.8).",
+				Sees:  "no 101, where the backend answers handshakes by RFC 6455 and all else as it comes",
+				Rule:  "A handshake is a GET of HTTP/1.1 or later with Upgrade: websocket and Connection: Upgrade (RFC 6455 section 4.2.1).",
 				Why:   "Where gateway and backend do not agree whether it is a handshake, one of them reads messages as requests.",
 			},
 			run: func(e *Env) {
@@ -193,15 +193,35 @@ func notUpgraded() []Case {
 				if r.Status == 101 {
 					e.Fail("no 101", "%q", r.Line)
 				}
+			},
+		}
+	}
+	return []Case{
+		{
+			ID: "h1/upgrade/upgrade-not-forwarded", Rows: []int{165, 168, 169}, RFC: "9110", Section: "7.6.1", Level: Should,
+			Title: "Upgrade of a request that is no handshake does not reach the backend",
+			Text: Text{
+				Sends: "handshakes with POST, of HTTP/1.0, without Connection: Upgrade, and with Upgrade: foo",
+				Sees:  "each refused, or at the backend without Upgrade",
+				Rule:  "Intermediaries should remove fields that speak of a connection, Upgrade among them, whether Connection names them or not.",
+				Why:   "A backend that switches where the gateway does not leaves requests in a tunnel, and frames in HTTP.",
+			},
+			run: func(e *Env) {
+				e.Serve()
+				for _, edit := range []func(string) string{
+					swap("GET ", "POST "), swap("HTTP/1.1", "HTTP/1.0"), swap("Connection: Upgrade\r\n", ""), swap("Upgrade: websocket", "Upgrade: foo"),
+				} {
+					c, _ := e.handshake(edit)
+					_, err := c.ReadResponse("GET")
+					e.Must(err)
+				}
 				for _, q := range e.Seen() {
 					if q.Fields.Get("Upgrade") != "" {
 						e.Fail("no Upgrade at the backend", "%q", q.Raw)
 					}
 				}
 			},
-		}
-	}
-	return []Case{
+		},
 		ordinary("post", 165, "6455", "4.2.1", Must, "a POST is no handshake", "a handshake with POST", swap("GET ", "POST ")),
 		ordinary("put", 165, "6455", "4.2.1", Must, "a PUT is no handshake", "a handshake with PUT", swap("GET ", "PUT ")),
 		ordinary("head", 165, "6455", "4.2.1", Must, "a HEAD is no handshake", "a handshake with HEAD", swap("GET ", "HEAD ")),
@@ -231,7 +251,7 @@ func versionTwelve(e *Env) {
 			_ = b.Answer101(h)
 			return
 		}
-		_ = b.Write([]byte("HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n"))
+		_ = b.Write([]byte("HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n"))
 	}
 	e.Behind(meet)
 	e.Behind(meet)
@@ -318,7 +338,7 @@ func upgradeContent() []Case {
 			run: func(e *Env) {
 				e.Serve()
 				hidden := "GET " + e.Path("smuggled") + " HTTP/1.1\r\nHost: a\r\n\r\n"
-				c, _ := e.handshake(swap("\r\n\r\n", "\r\n"+strings.NewReplacer("{}", hidden, "LEN", fmt.Sprint(len(hidden))).Replace(framed)))
+				c, _ := e.handshake(swap("\r\n\r\n", "\r\n"+strings.NewReplacer("{}", hidden, "LEN", fmt.Sprint(len(hidden)), "HEX", fmt.Sprintf("%x", len(hidden))).Replace(framed)))
 				r, err := c.ReadResponse("GET")
 				e.Must(err)
 				if r.Status == 101 {
@@ -337,7 +357,7 @@ func upgradeContent() []Case {
 	}
 	return []Case{
 		content("content", "content of a handshake is not the tunnel's, and not a request", "Content-Length", "Content-Length: LEN\r\n\r\n{}"),
-		content("chunked-content", "chunked content of a handshake is not the tunnel's, and not a request", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{}"),
+		content("chunked-content", "chunked content of a handshake is not the tunnel's, and not a request", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked\r\n\r\nHEX\r\n{}\r\n0\r\n\r\n"),
 		{
 			ID: "h1/upgrade/early-octets-wait", Rows: []int{174}, RFC: "9112", Section: "9.3.2", Level: Must,
 			Title: "octets behind a handshake wait for the 101, and are the tunnel's after it",
@@ -442,10 +462,10 @@ func notSwitched() []Case {
 		}
 	}
 	return []Case{
-		ordinary("200", 227, "9110", "7.8", "a 200 with content is an ordinary answer, and the connection goes on", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", 200),
-		ordinary("200-chunked", 227, "9110", "7.8", "a chunked 200 is an ordinary answer, and the connection goes on", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 200),
-		ordinary("200-dressed-up", 172, "9110", "7.8", "a 200 with all fields of a 101 is an ordinary answer without them", "HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+accept+"Content-Length: 4\r\n\r\nbody", 200),
-		ordinary("404", 172, "9110", "7.8", "a 404 is an ordinary answer, and the connection goes on", "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nbody", 404),
+		ordinary("200", 227, "9110", "7.8", "a 200 with content is an ordinary answer, and the connection goes on", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody", 200),
+		ordinary("200-chunked", 227, "9110", "7.8", "a chunked 200 is an ordinary answer, and the connection goes on", "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 200),
+		ordinary("200-dressed-up", 172, "9110", "7.8", "a 200 with all fields of a 101 is an ordinary answer without them", "HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+accept+"Connection: close\r\nContent-Length: 4\r\n\r\nbody", 200),
+		ordinary("404", 172, "9110", "7.8", "a 404 is an ordinary answer, and the connection goes on", "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody", 404),
 		never("bare-101", 173, Product, "a 101 without anything opens no tunnel", "a 101 without fields", func(string) string { return line101 }),
 		never("101-without-accept", 173, Product, "a 101 without Accept opens no tunnel", "a 101 without Sec-WebSocket-Accept", func(string) string { return line101 + upgrade + connUp }),
 		never("101-other-accept", 173, Product, "a 101 with the Accept of another key opens no tunnel", "a 101 with an Accept for another key than the backend got", func(string) string {

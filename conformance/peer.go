@@ -189,7 +189,7 @@ func (s *h2Stream) told(st rawpeer.H2Stream, err error) *Answer {
 	}
 	if g := s.c.GoAways(); len(g) > 0 {
 		a.Closed = "GOAWAY " + g[0].Code.String()
-		a.malformed = a.malformed || !st.Reset && g[0].Code == http2.ErrCodeProtocol
+		a.malformed = a.malformed || !st.Reset && g[0].Code != http2.ErrCodeNo // RFC 9113 section 5.4.2
 	}
 	if err != nil && a.Closed == "" && s.c.Ended() {
 		a.Closed = "the connection ended"
@@ -369,6 +369,18 @@ func (e *Env) either(s Stream) (*rawpeer.BackendConn, *Answer) {
 	case g := <-answered:
 		e.Must(g.err)
 		return nil, g.a
+	}
+}
+
+// nextOrH1 is nextOr for a client of HTTP/1.1.
+func (e *Env) nextOrH1(c *rawpeer.H1) *rawpeer.BackendConn {
+	select {
+	case b := <-e.claim.conns:
+		return b
+	case <-e.after(e.patience):
+		c.Patience = e.Short()
+		e.Fail("a request at the backend", "%q", c.PeekLine())
+		return nil
 	}
 }
 

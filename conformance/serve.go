@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"strings"
@@ -10,7 +11,8 @@ import (
 )
 
 // recorder is a backend that serves by itself: it keeps every whole request that
-// reaches it, answers ordinary ones 200 "ok", and echoes in tunnels.
+// reaches it, answers ordinary ones 200 "ok", handshakes that RFC 6455 does not
+// allow 400, and echoes in tunnels.
 type recorder struct {
 	mu  sync.Mutex
 	all []Recorded
@@ -38,16 +40,36 @@ func (r *recorder) serve(c *rawpeer.BackendConn) {
 		r.mu.Lock()
 		r.all = append(r.all, Recorded{h, string(content)})
 		r.mu.Unlock()
-		if h.Fields.Get("Upgrade") != "" {
+		status := "200 OK"
+		switch {
+		case !asksToSwitch(h):
+		case isHandshake(h):
 			if c.Answer101(h) == nil {
 				_, _ = io.Copy(writer{c}, c)
 			}
 			return
+		default:
+			status = "400 Bad Request"
 		}
-		if c.Write(answer("200 OK", "ok")) != nil {
+		if c.Write(answer(status, "ok")) != nil {
 			return
 		}
 	}
+}
+
+// asksToSwitch reports whether a request asks for WebSocket (RFC 9110 section 7.8).
+func asksToSwitch(h *rawpeer.Head) bool {
+	return hasToken(h.Fields.Values("Upgrade"), "websocket") && hasToken(h.Fields.Values("Connection"), "upgrade")
+}
+
+// isHandshake reports whether it is a right one (RFC 6455 section 4.2.1).
+func isHandshake(h *rawpeer.Head) bool {
+	keys := h.Fields.Values("Sec-WebSocket-Key")
+	if len(keys) != 1 || strings.Join(h.Fields.Values("Sec-WebSocket-Version"), "|") != "13" {
+		return false
+	}
+	p, err := base64.StdEncoding.DecodeString(keys[0])
+	return err == nil && len(p) == 16 && strings.HasPrefix(h.Line, "GET ") && strings.HasSuffix(h.Line, " HTTP/1.1")
 }
 
 // writer makes an io.Writer of a backend's connection.

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -81,7 +82,7 @@ func (b *backendTLS) config() *tls.Config {
 	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		mode := *b.mode.Load()
 		// No tickets: a resumed session shows no certificate.
-		c := &tls.Config{Certificates: []tls.Certificate{b.certs[mode]}, NextProtos: []string{"h2", "http/1.1"}, SessionTicketsDisabled: true}
+		c := &tls.Config{Certificates: []tls.Certificate{b.certs[mode]}, NextProtos: []string{"http/1.1"}, SessionTicketsDisabled: true}
 		if mode == tlsClient {
 			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, b.pool
 		}
@@ -90,7 +91,8 @@ func (b *backendTLS) config() *tls.Config {
 }
 
 // MakeTLS writes the files of the profile TLSBackend into a folder, unless they
-// are there: ca.pem, ca-key.pem, client.pem, client-key.pem.
+// are there: ca.pem, ca-key.pem, client.pem, client-key.pem, and for each pair
+// NAME-both.pem, which has the two in one file.
 func MakeTLS(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "ca.pem")); err == nil {
 		return nil
@@ -124,9 +126,12 @@ func write(dir, name string, c tls.Certificate) error {
 	if err != nil {
 		return err
 	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
 	return errors.Join(
-		os.WriteFile(filepath.Join(dir, name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), 0o644),
-		os.WriteFile(filepath.Join(dir, name+"-key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+		os.WriteFile(filepath.Join(dir, name+".pem"), certPEM, 0o644),
+		os.WriteFile(filepath.Join(dir, name+"-key.pem"), keyPEM, 0o600),
+		os.WriteFile(filepath.Join(dir, name+"-both.pem"), slices.Concat(certPEM, keyPEM), 0o600)) // as some programs want it
 }
 
 // issue makes a certificate for a host; by nil it signs itself and is an

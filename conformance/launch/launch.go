@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,19 +35,21 @@ type Gateway struct {
 
 // place is where a gateway is to stand.
 type place struct {
-	profile       string
-	dir           string // for its files
-	https, http   string // host:port of its fronts
-	backend       string // host:port
-	cert, key     string // files
-	both          string // both of them in one file
-	tls           string // folder of the TLS backend's files
-	program       string
-	frontPort     string
-	plainPort     string
-	backendPort   string
-	backendScheme string
+	profile                           string
+	Dir                               string // for its files
+	HTTPS, HTTP                       string // host:port of its fronts
+	Backend                           string // host:port
+	BackendScheme                     string
+	Cert, Key                         string // files
+	Both                              string // both of them in one file
+	TLS                               string // folder of the TLS backend's files
+	FrontPort, PlainPort, backendPort string
+
+	program string
 }
+
+// Is reports whether it is to stand there for a profile; templates ask.
+func (at *place) Is(profile string) bool { return at.profile == profile }
 
 // Find returns a gateway by its name.
 func Find(name string) (*Gateway, error) {
@@ -158,7 +159,7 @@ func (p *Process) start(setup func(*place) ([]string, error), profile string) er
 	if err != nil {
 		return err
 	}
-	p.Front, p.Plain, p.Backend, p.TLSDir = "https://"+at.https, "http://"+at.http, at.backend, at.tls
+	p.Front, p.Plain, p.Backend, p.TLSDir = "https://"+at.HTTPS, "http://"+at.HTTP, at.Backend, at.TLS
 	p.cmd = exec.Command(at.program, args...)
 	p.cmd.Dir = p.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -175,7 +176,7 @@ func (p *Process) start(setup func(*place) ([]string, error), profile string) er
 		_ = p.cmd.Wait()
 		close(p.done)
 	}()
-	return p.serves(at.https, at.http)
+	return p.serves(at.HTTPS, at.HTTP)
 }
 
 // serves waits until both fronts accept.
@@ -232,36 +233,26 @@ func (p *Process) Stop() {
 // newPlace makes files and finds ports.
 func newPlace(dir, profile string) (*place, error) {
 	at := &place{
-		profile: profile, dir: dir, cert: filepath.Join(dir, "front.pem"), key: filepath.Join(dir, "front-key.pem"),
-		both: filepath.Join(dir, "both.pem"), tls: filepath.Join(dir, "tls"),
+		profile: profile, Dir: dir, Cert: filepath.Join(dir, "front.pem"), Key: filepath.Join(dir, "front-key.pem"),
+		Both: filepath.Join(dir, "front-both.pem"), TLS: filepath.Join(dir, "tls"),
 	}
 	// Programs that change their user have to get at it.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(conformance.Issue(dir, "front", "localhost"), conformance.MakeTLS(at.tls)); err != nil {
+	if err := errors.Join(conformance.Issue(dir, "front", "localhost"), conformance.MakeTLS(at.TLS)); err != nil {
 		return nil, err
 	}
-	cert, err := os.ReadFile(at.cert)
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(at.key)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(at.both, slices.Concat(cert, key), 0o600); err != nil {
-		return nil, err
-	}
-	for _, port := range []*string{&at.frontPort, &at.plainPort, &at.backendPort} {
+	var err error
+	for _, port := range []*string{&at.FrontPort, &at.PlainPort, &at.backendPort} {
 		if *port, err = freePort(); err != nil {
 			return nil, err
 		}
 	}
-	at.https, at.http, at.backend = "127.0.0.1:"+at.frontPort, "127.0.0.1:"+at.plainPort, "127.0.0.1:"+at.backendPort
-	at.backendScheme = "http"
+	at.HTTPS, at.HTTP, at.Backend = "127.0.0.1:"+at.FrontPort, "127.0.0.1:"+at.PlainPort, "127.0.0.1:"+at.backendPort
+	at.BackendScheme = "http"
 	if profile == conformance.TLSBackend {
-		at.backendScheme = "https"
+		at.BackendScheme = "https"
 	}
 	return at, nil
 }

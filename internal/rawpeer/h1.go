@@ -69,6 +69,18 @@ func (c *H1) Write(p []byte) error {
 	return err
 }
 
+// PeekLine waits for the first line of an answer, which stays to be read, and
+// returns what there is of it.
+func (c *H1) PeekLine() string {
+	c.c.SetReadDeadline(time.Now().Add(c.Patience))
+	for n := 1; ; n++ {
+		p, err := c.r.Peek(n)
+		if err != nil || p[n-1] == '\n' {
+			return strings.TrimSpace(string(p))
+		}
+	}
+}
+
 // WriteString writes octets.
 func (c *H1) WriteString(s string) error { return c.Write([]byte(s)) }
 
