@@ -16,7 +16,7 @@ type sources struct {
 // sources begins a turn of the source addresses for a target.
 func (b *Backend) sources(t target) sources {
 	if len(b.Sources) == 0 || t.network != "tcp" {
-		return sources{}
+		return sources{tried: len(b.Sources)}
 	}
 	s := sources{
 		v4:    t.addr.Addr().Unmap().Is4(),

@@ -245,3 +245,61 @@ func TestServers(t *testing.T) {
 		}
 	}
 }
+
+// TestPassive: servers that take no connection are ejected by requests as well;
+// what a server says ejects nobody.
+func TestPassive(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
+	defer s.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	c := at(gone)
+	c.Servers = append(c.Servers, upstream.ServerConfig{Address: s.Listener.Addr().String()})
+	c.Passive.Failures, c.Retry, c.Balance.Policy = 2, upstream.Retry{}, upstream.RoundRobin
+	u := started(t, c)
+	h := New(Config{Upstream: u, Forwarded: &forwarded.Policy{}}, nil)
+	defer h.Close()
+	for range 10 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 503 || w.Body.Len() != 0 {
+			t.Errorf("got %d %q, want the server's 503", w.Code, w.Body)
+		}
+	}
+	if st := u.Status(); st[0].State != upstream.Ejected || st[1].State != upstream.Up || st[0].Requests+st[1].Requests != 0 {
+		t.Errorf("got %+v, want the first ejected, the second up", st)
+	}
+	if s := u.Stats(); s.Retries != 2 {
+		t.Errorf("got %d retries, want 2", s.Retries)
+	}
+}
+
+// TestNoPlace: the answer of a full upstream.
+func TestNoPlace(t *testing.T) {
+	hold := make(chan bool)
+	asked := make(chan bool, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- true; <-hold }))
+	defer s.Close()
+	c := at(s.Listener.Addr().String())
+	c.Limits.MaxRequests = 1
+	var codes []string
+	h := New(Config{Upstream: started(t, c), Forwarded: &forwarded.Policy{}}, func(_ *http.Request, code string, _ error) { codes = append(codes, code) })
+	defer h.Close()
+	done := make(chan bool)
+	go func() {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		close(done)
+	}()
+	<-asked
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 503 || w.Body.String() != "503 service unavailable: upstream-full\n" || w.Header().Get("Retry-After") == "" || len(codes) != 1 || codes[0] != "upstream-full" {
+		t.Errorf("got %d %q %v, codes %q; want 503 upstream-full with Retry-After", w.Code, w.Body, w.Header(), codes)
+	}
+	close(hold)
+	<-done
+}

@@ -172,7 +172,7 @@ type Active struct {
 // Passive is what is learnt from clients' handshakes and requests.
 type Passive struct {
 	// Failures in a row eject a server: no connection, no TLS, no answer, no
-	// usable one, or one of 502, 503 and 504. Default 5.
+	// usable one, or one of 502, 503 and 504 to a handshake. Default 5.
 	Failures int
 	// BaseTime is how long the first ejection lasts; each further one in a row
 	// lasts twice as long, at most MaxTime. Up to a tenth is added at random.

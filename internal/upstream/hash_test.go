@@ -171,6 +171,7 @@ func TestKeys(t *testing.T) {
 		{HashClient, "", "10.1.1.1:1", "/", bridge.Fields{{Name: "X-Forwarded-For", Value: "192.0.2.7, unknown"}}, byAddr("10.1.1.1")},
 		{HashHeader, "X-User", "192.0.2.7:1", "/", bridge.Fields{{Name: "x-user", Value: "a"}, {Name: "X-USER", Value: "b"}}, byParts("a", "b")},
 		{HashHeader, "X-User", "192.0.2.7:1", "/", nil, want{}},
+		{HashHeader, "host", "192.0.2.7:1", "/", nil, byParts("app.example")},
 		{HashCookie, "id", "192.0.2.7:1", "/", bridge.Fields{{Name: "Cookie", Value: "x=1; id=abc ;id=z"}}, byParts("abc")},
 		{HashCookie, "id", "192.0.2.7:1", "/", bridge.Fields{{Name: "Cookie", Value: `id="abc"`}}, byParts("abc")},
 		{HashCookie, "id", "192.0.2.7:1", "/", bridge.Fields{{Name: "Cookie", Value: "xid=abc"}}, want{}},
@@ -178,8 +179,8 @@ func TestKeys(t *testing.T) {
 	} {
 		b := newBench(t, Config{Balance: Balance{Policy: Hash, Key: x.key, Name: x.name}}, 1)
 		b.env.Trusts = func(a netip.Addr) bool { return a == proxy }
-		h := &bridge.Handshake{Path: x.path, Fields: x.fields, Client: &bridge.Client{Remote: netip.MustParseAddrPort(x.peer)}}
-		r := &http.Request{RemoteAddr: x.peer, RequestURI: x.path, Header: http.Header{}}
+		h := &bridge.Handshake{Path: x.path, Authority: "app.example", Fields: x.fields, Client: &bridge.Client{Remote: netip.MustParseAddrPort(x.peer)}}
+		r := &http.Request{Host: "app.example", RemoteAddr: x.peer, RequestURI: x.path, Header: http.Header{}}
 		for _, f := range x.fields {
 			r.Header.Add(f.Name, f.Value)
 		}

@@ -307,3 +307,25 @@ func TestConfigErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestBeforeStart: who asks too early waits.
+func TestBeforeStart(t *testing.T) {
+	u, err := New(Config{Name: "app", Servers: []ServerConfig{{Address: "127.0.0.1:1"}}}, Env{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error)
+	go func() {
+		v, err := u.Visit(newRequest(t))
+		if err == nil {
+			v.Leave()
+		}
+		got <- err
+	}()
+	until(t, "one waiting", func() bool { return u.Stats().Waiting == 1 })
+	u.Start()
+	defer u.Close()
+	if err := <-got; err != nil {
+		t.Errorf("got %v, want a place", err)
+	}
+}

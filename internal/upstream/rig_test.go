@@ -37,13 +37,7 @@ const wait = 20 * time.Second
 func newRig(t *testing.T, c Config, edit ...func(*Env)) *rig {
 	t.Helper()
 	r := &rig{t: t, refused: make(chan string, 1000), events: make(chan string, 1000)}
-	l, err := loop.New(loop.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan bool)
-	go func() { l.Run(); close(ended) }()
-	t.Cleanup(func() { l.Stop(); <-ended })
+	l := startLoop(t)
 	r.loop = l
 	r.reload(c, edit...)
 	t.Cleanup(func() { r.up.Load().Close() })
@@ -77,6 +71,18 @@ func newRig(t *testing.T, c Config, edit ...func(*Env)) *rig {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func startLoop(t testing.TB) *loop.Loop {
+	t.Helper()
+	l, err := loop.New(loop.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan bool)
+	go func() { l.Run(); close(ended) }()
+	t.Cleanup(func() { l.Stop(); <-ended })
+	return l
 }
 
 // reload puts another generation in the place of the present one.
@@ -333,4 +339,11 @@ func newRequest(t *testing.T) *http.Request {
 	}
 	r.RemoteAddr, r.RequestURI = "192.0.2.1:1", "/"
 	return r
+}
+
+func addrs(all ...string) (out []netip.Addr) {
+	for _, a := range all {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -18,13 +17,6 @@ import (
 	"wsgate/internal/loop"
 	"wsgate/wskey"
 )
-
-func addrs(all ...string) (out []netip.Addr) {
-	for _, a := range all {
-		out = append(out, netip.MustParseAddr(a))
-	}
-	return out
-}
 
 // TestSources: connections of tunnels, requests and checks come from the sources
 // in turn; for a server of another family the kernel chooses.
@@ -207,7 +199,7 @@ func ownNetwork(ports string) error {
 }
 
 // plainServer answers every handshake with 101 and ends when the client does.
-func plainServer(t *testing.T, host string) string {
+func plainServer(t testing.TB, host string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
@@ -243,7 +235,7 @@ func TestThirtyThousand(t *testing.T) {
 	r := newRig(t, Config{Servers: []ServerConfig{{Address: plainServer(t, "127.0.0.2")}}, Sources: addrs("127.0.0.11", "127.0.0.12")})
 	done := make(chan error, 1)
 	r.loop.Post(func() {
-		c := &crowd{r: r, left: all, done: done}
+		c := &crowd{l: r.loop, to: r.up.Load(), left: all, done: done}
 		for range atOnce {
 			c.next()
 		}
@@ -258,32 +250,44 @@ func TestThirtyThousand(t *testing.T) {
 
 // crowd opens and closes tunnels in a row, on the loop.
 type crowd struct {
-	r          *rig
+	l          *loop.Loop
+	to         bridge.Backend
 	left, open int
+	reset      bool // the gateway cuts them
 	done       chan error
 }
 
 func (c *crowd) next() {
 	if c.left == 0 {
 		if c.open == 0 {
-			c.done <- nil
+			c.tell(nil)
 		}
 		return
 	}
 	c.left--
 	c.open++
 	h := &bridge.Handshake{Major: 1, Scheme: "http", Authority: "x", Path: "/"}
-	c.r.up.Load().Open(c.r.loop, h, func(s bridge.Side, _ bridge.Fields, err error) {
+	c.to.Open(c.l, h, func(s bridge.Side, _ bridge.Fields, err error) {
 		if err != nil {
-			select {
-			case c.done <- err:
-			default:
-			}
+			c.tell(err)
 			return
 		}
-		s.Bind(&ending{quiet{}, c, h.Server})
+		e := &ending{quiet{}, c, h.Server}
+		s.Bind(e)
+		if c.reset {
+			s.Reset(bridge.ReasonReset)
+			c.l.Post(e.End)
+			return
+		}
 		s.CloseWrite()
 	})
+}
+
+func (c *crowd) tell(err error) {
+	select {
+	case c.done <- err:
+	default:
+	}
 }
 
 // ending waits for the server's end.
@@ -294,7 +298,9 @@ type ending struct {
 }
 
 func (e *ending) End() {
-	e.server.Release()
+	if e.server != nil {
+		e.server.Release()
+	}
 	e.c.open--
 	e.c.next()
 }

@@ -112,7 +112,12 @@ func New(c Config, env Env, old *Upstream) (*Upstream, error) {
 
 func newLedger() *ledger {
 	g := &ledger{servers: make(map[string]*server), drained: make(map[string]bool)}
-	take := func(w *want) (*endpoint, error) { return g.current.Load().grant(w) }
+	take := func(w *want) (*endpoint, error) {
+		if u := g.current.Load(); u != nil {
+			return u.grant(w)
+		}
+		return nil, nil // Start wakes the queue
+	}
 	g.tunnels.take, g.asking.take = take, take
 	return g
 }

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -98,9 +97,7 @@ func (s Server) Dial(ctx context.Context) (net.Conn, error) { return s.e.dial(ct
 // Set-Cookie that belongs to it, "" if none does. secure says that the client
 // came over https.
 func (v *Visit) Answered(status int, secure bool) (cookie string) {
-	if sick(status) {
-		v.e.failed(v.u, statusError(status))
-	} else {
+	if !sick(status) {
 		v.e.succeeded(v.u)
 	}
 	return v.u.cookie(v.e, v.want.tag, secure)
@@ -158,7 +155,3 @@ func (v *Visit) Leave() { v.e.leave(request) }
 // ResponseTimeout is how long a server may take for the head of an answer, 0
 // without bound.
 func (u *Upstream) ResponseTimeout() time.Duration { return u.config.ResponseTimeout }
-
-type statusError int
-
-func (s statusError) Error() string { return fmt.Sprintf("status %d", int(s)) }

@@ -38,6 +38,9 @@ func (u *Upstream) ofHandshake(h *bridge.Handshake) (w want) {
 				w.setAddr(u.client(h.Client.Remote.Addr(), func() []string { return h.Fields.Values("X-Forwarded-For") }))
 			}
 		case HashHeader:
+			if strings.EqualFold(b.Name, "Host") { // no field of its own here
+				w.add(h.Authority)
+			}
 			for i := range h.Fields {
 				if strings.EqualFold(h.Fields[i].Name, b.Name) {
 					w.add(h.Fields[i].Value)
@@ -67,6 +70,9 @@ func (u *Upstream) ofRequest(r *http.Request) (w want) {
 				w.setAddr(u.client(a.Addr(), func() []string { return r.Header["X-Forwarded-For"] }))
 			}
 		case HashHeader:
+			if strings.EqualFold(b.Name, "Host") {
+				w.add(r.Host)
+			}
 			for _, v := range r.Header.Values(b.Name) {
 				w.add(v)
 			}
