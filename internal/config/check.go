@@ -91,8 +91,7 @@ func (k *checker) listeners() {
 		addresses[l.Address] = true
 		if l.Name == "" {
 			l.Name = l.Address
-		}
-		if names[l.Name] && c.origin.said(path+".name") {
+		} else if names[l.Name] && l.Name != l.Address {
 			k.fail(path+".name", "a second listener with the name %q", l.Name)
 		}
 		names[l.Name] = true
@@ -110,9 +109,6 @@ func (k *checker) listeners() {
 		}
 	}
 }
-
-// said reports whether the file says something at the path.
-func (o *origin) said(path string) bool { return o != nil && o.places[path] != nil }
 
 func (k *checker) protocols(path string, l *Listener) {
 	if len(l.Protocols) == 0 {

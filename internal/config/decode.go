@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -25,10 +26,10 @@ const (
 
 // origin is where the values of a Config were said.
 type origin struct {
-	file   string
-	lines  []string
-	places map[string]*token.Token // by path; of keys for mappings, of values for the rest
-	flags  map[string]string       // by path without indices, for what flags say
+	file  string
+	src   []byte
+	root  ast.Node          // of src, while errors are likely
+	flags map[string]string // by path without indices, for what flags say
 }
 
 // at makes an error at the place of a path, or of its nearest parent.
@@ -47,15 +48,16 @@ func (o *origin) at(path, format string, args ...any) *Error {
 	if path != "" {
 		e.Message = path + ": " + e.Message
 	}
-	for p := path; ; p = parent(p) {
-		if t := o.places[p]; t != nil {
-			o.mark(e, t)
-			return e
-		}
-		if p == "" {
-			return e
-		}
+	root := o.root
+	if root == nil { // it was good when it was read; now something that it names is not
+		d := decoder{o: o}
+		root = d.parse(o.src)
 	}
+	if root != nil {
+		f := finder{anchors: make(map[string]ast.Node)}
+		o.mark(e, f.find(root, path))
+	}
+	return e
 }
 
 // mark puts an error at a token.
@@ -64,10 +66,24 @@ func (o *origin) mark(e *Error, t *token.Token) {
 		return
 	}
 	e.Line, e.Column = t.Position.Line, t.Position.Column
+	line := lineOf(o.src, e.Line)
 	// A line that may hold a secret is not shown.
-	if i := e.Line - 1; i >= 0 && i < len(o.lines) && !strings.Contains(strings.ToLower(o.lines[i]), "secret") {
-		e.Source = strings.TrimRight(o.lines[i], "\r")
+	if !strings.Contains(strings.ToLower(line), "secret") {
+		e.Source = line
 	}
+}
+
+// lineOf is the nth line, from 1.
+func lineOf(src []byte, n int) string {
+	for ; n > 1; n-- {
+		i := bytes.IndexByte(src, '\n')
+		if i < 0 {
+			return ""
+		}
+		src = src[i+1:]
+	}
+	line, _, _ := bytes.Cut(src, []byte("\n"))
+	return strings.TrimRight(string(line), "\r")
 }
 
 // tokenOf is where a node begins: a mapping with its first key.
@@ -83,10 +99,6 @@ func tokenOf(n ast.Node) *token.Token {
 	return n.GetToken()
 }
 
-func parent(path string) string {
-	return path[:max(0, strings.LastIndexAny(path, ".["))]
-}
-
 func withoutIndices(path string) string {
 	var b strings.Builder
 	for {
@@ -97,6 +109,69 @@ func withoutIndices(path string) string {
 		}
 		_, path, _ = strings.Cut(after, "]")
 	}
+}
+
+// finder goes down a path of keys.
+type finder struct{ anchors map[string]ast.Node }
+
+// find returns the token of the value at the path below n, or of the last node
+// on the way that is there.
+func (f *finder) find(n ast.Node, path string) *token.Token {
+	at := tokenOf(n)
+	for hops := 0; path != "" && hops < 4*maxDepth; hops++ {
+		path = strings.TrimPrefix(path, ".")
+		switch v := n.(type) {
+		case *ast.AnchorNode:
+			n = v.Value
+			continue
+		case *ast.AliasNode:
+			return at // what stands elsewhere is named here
+		case *ast.SequenceNode:
+			var i int
+			if k, err := fmt.Sscanf(path, "[%d]", &i); k != 1 || err != nil || i >= len(v.Values) {
+				return at
+			}
+			_, path, _ = strings.Cut(path, "]")
+			n = v.Values[i]
+		default:
+			key, value, rest := step(n, path)
+			if key == nil {
+				// One value may stand for a list of it.
+				if strings.HasPrefix(path, "[0]") {
+					path = path[len("[0]"):]
+					continue
+				}
+				return at
+			}
+			at, path = key.GetToken(), rest
+			if value == nil || value.Type() == ast.NullType {
+				return at
+			}
+			n = value
+		}
+		at = tokenOf(n)
+	}
+	return at
+}
+
+// step finds the longest key of a mapping that the path begins with.
+func step(n ast.Node, path string) (key ast.MapKeyNode, value ast.Node, rest string) {
+	var all []*ast.MappingValueNode
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		all = m.Values
+	case *ast.MappingValueNode:
+		all = []*ast.MappingValueNode{m}
+	}
+	longest := -1
+	for _, p := range all {
+		k := keyOf(p)
+		after, ok := strings.CutPrefix(path, k)
+		if ok && len(k) > longest && (after == "" || after[0] == '.' || after[0] == '[') {
+			longest, key, value, rest = len(k), p.Key, p.Value, after
+		}
+	}
+	return key, value, rest
 }
 
 // Load reads and checks a file. The error is of type Errors if it is the file
@@ -112,7 +187,7 @@ func Load(file string) (*Config, error) {
 // Parse checks the text of a file; name is for its errors, which are of type
 // Errors.
 func Parse(name string, src []byte) (c *Config, err error) {
-	d := &decoder{o: &origin{file: name, lines: strings.Split(string(src), "\n"), places: make(map[string]*token.Token)}}
+	d := &decoder{o: &origin{file: name, src: src}, fields: make(map[reflect.Type][]field)}
 	// The library has known panics on odd input; none of them may end a running
 	// gateway that is asked to reload.
 	defer func() {
@@ -126,7 +201,9 @@ func Parse(name string, src []byte) (c *Config, err error) {
 		return nil, Errors{{File: name, Message: "is larger than 32 MiB"}}
 	}
 	if node := d.parse(src); node != nil {
-		d.decode(node, reflect.ValueOf(c).Elem(), "", field{}, 0)
+		d.o.root = node
+		defer func() { d.o.root = nil }() // it is large, and seldom asked again
+		d.decode(node, reflect.ValueOf(c).Elem(), nil, field{}, 0)
 	}
 	if len(d.errs) == 0 {
 		d.errs = c.check()
@@ -143,7 +220,18 @@ type decoder struct {
 	o       *origin
 	errs    Errors
 	anchors map[string]ast.Node
+	fields  map[reflect.Type][]field // of structs met so far
 	nodes   int
+}
+
+// fieldsOf is the function of that name, once for each type.
+func (d *decoder) fieldsOf(t reflect.Type) []field {
+	f, ok := d.fields[t]
+	if !ok {
+		f = fieldsOf(t)
+		d.fields[t] = f
+	}
+	return f
 }
 
 func (d *decoder) fail(t *token.Token, format string, args ...any) {
@@ -181,6 +269,25 @@ func (d *decoder) parse(src []byte) ast.Node {
 		return nil
 	}
 	return body
+}
+
+// trail is a path of keys on the way down; a string is made of it for errors only.
+type trail struct {
+	up    *trail
+	key   string
+	index int // of a list, if key is ""
+}
+
+func (t *trail) String() string {
+	switch {
+	case t == nil:
+		return ""
+	case t.key == "":
+		return t.up.String() + "[" + strconv.Itoa(t.index) + "]"
+	case t.up == nil:
+		return t.key
+	}
+	return t.up.String() + "." + t.key
 }
 
 // field is what the tags of a struct field say.
@@ -230,7 +337,7 @@ func (d *decoder) resolve(n ast.Node, depth int) (ast.Node, int) {
 }
 
 // decode puts a node into v, which is settable.
-func (d *decoder) decode(n ast.Node, v reflect.Value, path string, f field, depth int) {
+func (d *decoder) decode(n ast.Node, v reflect.Value, path *trail, f field, depth int) {
 	n, depth = d.resolve(n, depth)
 	if n == nil {
 		return
@@ -241,9 +348,6 @@ func (d *decoder) decode(n ast.Node, v reflect.Value, path string, f field, dept
 			d.fail(tokenOf(n), "the file holds too much, or too deep, once its aliases are followed")
 		}
 		return
-	}
-	if d.o.places[path] == nil {
-		d.o.places[path] = tokenOf(n)
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -260,7 +364,7 @@ func (d *decoder) decode(n ast.Node, v reflect.Value, path string, f field, dept
 }
 
 // pointer makes what v points to; a struct may be named by a short form.
-func (d *decoder) pointer(n ast.Node, v reflect.Value, path string, f field, depth int) {
+func (d *decoder) pointer(n ast.Node, v reflect.Value, path *trail, f field, depth int) {
 	made := reflect.New(v.Type().Elem())
 	setDefaults(made)
 	if _, ok := made.Interface().(*ListenerTLS); ok {
@@ -333,21 +437,14 @@ func keyOf(p *ast.MappingValueNode) string {
 	return p.Key.GetToken().Value
 }
 
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
 // structure decodes a mapping with known keys.
-func (d *decoder) structure(n ast.Node, v reflect.Value, path string, depth int) {
-	fields := fieldsOf(v.Type())
+func (d *decoder) structure(n ast.Node, v reflect.Value, path *trail, depth int) {
+	fields := d.fieldsOf(v.Type())
 	if s, ok := n.(*ast.StringNode); ok && v.Type() == reflect.TypeFor[Server]() { // just the address
-		d.scalar(s, v.FieldByName("Address"), join(path, "address"), field{})
+		d.scalar(s, v.FieldByName("Address"), &trail{up: path, key: "address"}, field{})
 		return
 	}
-	if n.Type() == ast.NullType && path != "" { // a key with nothing under it: all defaults
+	if n.Type() == ast.NullType && path != nil { // a key with nothing under it: all defaults
 		return
 	}
 	pairs, ok := d.pairs(n, depth)
@@ -362,34 +459,21 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path string, depth int)
 			d.fail(p.Key.GetToken(), "%s", noneOf("key", key, strings.Split(names(fields), ", ")))
 			continue
 		}
-		below := join(path, key)
-		if p.Value == nil || p.Value.Type() == ast.NullType {
-			d.o.places[below] = p.Key.GetToken()
-		}
-		d.decode(p.Value, v.Field(fields[i].index), below, fields[i], depth)
+		d.decode(p.Value, v.Field(fields[i].index), &trail{up: path, key: key}, fields[i], depth)
 	}
 	for _, f := range fields {
-		if f.required && v.Field(f.index).IsZero() && d.o.places[join(path, f.name)] == nil {
-			d.fail(d.o.place(path), "%s lacks the key %q", what(path), f.name)
+		said := func(p *ast.MappingValueNode) bool { return keyOf(p) == f.name }
+		if f.required && v.Field(f.index).IsZero() && !slices.ContainsFunc(pairs, said) {
+			d.fail(tokenOf(n), "%s lacks the key %q", what(path), f.name)
 		}
 	}
 }
 
-// place is the token of a path or of its nearest parent.
-func (o *origin) place(path string) *token.Token {
-	for ; path != ""; path = parent(path) {
-		if t := o.places[path]; t != nil {
-			return t
-		}
-	}
-	return o.places[""]
-}
-
-func what(path string) string {
-	if path == "" {
+func what(path *trail) string {
+	if path == nil {
 		return "the file"
 	}
-	return path
+	return path.String()
 }
 
 func names(fields []field) string {
@@ -401,7 +485,7 @@ func names(fields []field) string {
 }
 
 // list decodes a sequence; one value may stand for a list of it.
-func (d *decoder) list(n ast.Node, v reflect.Value, path string, f field, depth int) {
+func (d *decoder) list(n ast.Node, v reflect.Value, path *trail, f field, depth int) {
 	var values []ast.Node
 	switch s := n.(type) {
 	case *ast.SequenceNode:
@@ -418,13 +502,13 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, f field, depth 
 	out := reflect.MakeSlice(v.Type(), len(values), len(values))
 	for i, e := range values {
 		setDefaults(out.Index(i).Addr())
-		d.decode(e, out.Index(i), path+"["+strconv.Itoa(i)+"]", f, depth)
+		d.decode(e, out.Index(i), &trail{up: path, index: i}, f, depth)
 	}
 	v.Set(out)
 }
 
 // mapping decodes a mapping with names of the operator's own.
-func (d *decoder) mapping(n ast.Node, v reflect.Value, path string, f field, depth int) {
+func (d *decoder) mapping(n ast.Node, v reflect.Value, path *trail, f field, depth int) {
 	if n.Type() == ast.NullType {
 		return
 	}
@@ -436,8 +520,7 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path string, f field, dep
 	out := reflect.MakeMapWithSize(v.Type(), len(pairs))
 	for _, p := range pairs {
 		key := keyOf(p)
-		below := join(path, key)
-		d.o.places[below] = p.Key.GetToken()
+		below := &trail{up: path, key: key}
 		value := reflect.New(v.Type().Elem()).Elem()
 		if p.Value == nil || p.Value.Type() == ast.NullType {
 			d.fail(p.Key.GetToken(), "%s is empty", below)
@@ -450,14 +533,13 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path string, f field, dep
 }
 
 // scalar decodes a single value.
-func (d *decoder) scalar(n ast.Node, v reflect.Value, path string, f field) {
+func (d *decoder) scalar(n ast.Node, v reflect.Value, path *trail, f field) {
 	t := n.GetToken()
 	text, ok := textOf(n)
 	if !ok {
 		d.fail(t, "%s has to be %s", path, kindOf(v))
 		return
 	}
-	d.o.places[path] = t
 	text, err := expand(text)
 	if err == nil {
 		err = assign(v, n, text)
@@ -570,6 +652,9 @@ func (f *field) allows(v reflect.Value) error {
 }
 
 func number(s string) (float64, bool) {
+	if s == "" {
+		return 0, false
+	}
 	x, err := strconv.ParseFloat(s, 64)
 	return x, err == nil
 }

@@ -125,7 +125,11 @@ func Run(c *config.Config, o Options) (*Gateway, error) {
 	}
 	g.listeners.Store(new(map[string]*listener))
 	g.loops.Start()
-	if _, err = g.apply(c); err != nil {
+	first, err := g.compile(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = g.apply(c, nil, first); err != nil {
 		return nil, err
 	}
 	if a := c.Admin.Listen(); a != "" {

@@ -10,6 +10,8 @@ import (
 
 	"wsgate/bridge"
 	"wsgate/internal/config"
+	"wsgate/internal/loop"
+	"wsgate/internal/upstream"
 )
 
 // Report is what a reload did, or would do.
@@ -43,14 +45,14 @@ func (g *Gateway) Reload(ctx context.Context, dryRun bool) (Report, error) {
 	if !g.ready.Load() {
 		return Report{}, errors.New("the gateway is being drained")
 	}
-	c, err := g.options.Load()
 	var r Report
+	before := g.routing.Load()
+	c, next, err := g.prepare(before)
 	if err == nil {
-		c.Loops = g.routing.Load().config.Loops
 		if dryRun {
-			r, err = g.wouldApply(ctx, c)
+			r, err = g.wouldApply(ctx, c, before, next)
 		} else {
-			r, err = g.apply(c)
+			r, err = g.apply(c, before, next)
 		}
 	}
 	r.Duration = time.Since(begin).Round(10 * time.Microsecond).String()
@@ -71,14 +73,21 @@ func (g *Gateway) Reload(ctx context.Context, dryRun bool) (Report, error) {
 	return r, err
 }
 
-// apply makes everything that c says, then puts it in place: nothing has changed
-// if there is an error. It is called by Run and under reloading.
-func (g *Gateway) apply(c *config.Config) (Report, error) {
-	before := g.routing.Load()
-	next, err := g.compile(c, before)
-	if err != nil {
-		return Report{}, err
-	}
+// prepare reads the configuration and makes its routing, in the background of the
+// loops: with many routes it is a second's work.
+func (g *Gateway) prepare(before *routing) (c *config.Config, next *routing, err error) {
+	loop.Background(func() {
+		if c, err = g.options.Load(); err == nil {
+			c.Loops = before.config.Loops
+			next, err = g.compile(c, before)
+		}
+	})
+	return c, next, err
+}
+
+// apply puts a configuration in place: nothing has changed if there is an error.
+// before is nil for the first one. It is called by Run and under reloading.
+func (g *Gateway) apply(c *config.Config, before, next *routing) (Report, error) {
 	was := *g.listeners.Load()
 	now, opened, err := g.openListeners(c, was)
 	if err != nil {
@@ -210,6 +219,8 @@ func (g *Gateway) part(before, next *routing) int {
 
 // lost reports whether a route or a server of before is not in next.
 func lost(before, next *routing) bool {
+	type move struct{ from, to *upstream.Upstream }
+	moves := make(map[move]bool)
 	for name, was := range before.byName {
 		if was.upstream == nil {
 			continue
@@ -218,8 +229,11 @@ func lost(before, next *routing) bool {
 		if is == nil || is.upstream == nil {
 			return true
 		}
-		for _, s := range was.upstream.Status() {
-			if !is.upstream.Has(s.Name) {
+		moves[move{was.upstream, is.upstream}] = true
+	}
+	for m := range moves {
+		for _, s := range m.from.Status() {
+			if !m.to.Has(s.Name) {
 				return true
 			}
 		}
@@ -228,13 +242,8 @@ func lost(before, next *routing) bool {
 }
 
 // wouldApply says what apply would do.
-func (g *Gateway) wouldApply(ctx context.Context, c *config.Config) (Report, error) {
-	before := g.routing.Load()
-	next, err := g.compile(c, before)
-	if err != nil {
-		return Report{}, err
-	}
-	r := Report{Routes: len(next.routes), DryRun: true, Restart: restarts(before, c), Tunnels: int(g.bridge.Stats().Tunnels)}
+func (g *Gateway) wouldApply(ctx context.Context, c *config.Config, before, next *routing) (r Report, err error) {
+	r = Report{Routes: len(next.routes), DryRun: true, Restart: restarts(before, c), Tunnels: int(g.bridge.Stats().Tunnels)}
 	was := *g.listeners.Load()
 	keys := keysOf(c)
 	for i, key := range keys {

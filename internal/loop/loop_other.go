@@ -86,3 +86,6 @@ func (l *Loop) Accept(*net.TCPListener, func(Accepted), func(error, time.Duratio
 func (l *Loop) Dial(string, netip.AddrPort, string, DialOptions, func(*Conn, error)) func() {
 	return func() {}
 }
+
+// Background runs f.
+func Background(f func()) { f() }

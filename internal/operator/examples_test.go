@@ -81,8 +81,10 @@ func TestExampleHosts(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ host, path, want string }{
-		{"shop.example.com", "/", "shop"}, {"us.games.example", "/rooms/7/lobby", "games"},
-		{"eu.games.example", "/rooms/7/lobby", "lobby"}, {"eu.games.example", "/rooms/7", "games"},
+		{"shop.example.com", "/", "shop"},
+		{"us.games.example", "/rooms/7/lobby", "games"},
+		{"eu.games.example", "/rooms/7/lobby", "lobby"},
+		{"eu.games.example", "/rooms/7", "games"},
 	} {
 		if got := r.open(ask{secure: true, host: c.host, path: c.path}).server; got != c.want {
 			t.Errorf("%s%s: got %q, want %q", c.host, c.path, got, c.want)

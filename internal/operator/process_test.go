@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 // command runs the program to its end in a folder.
-func command(t *testing.T, dir string, args ...string) (code int, out, errs string) {
+func command(t testing.TB, dir string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	path, err := program()
 	if err != nil {
@@ -63,7 +63,7 @@ func command(t *testing.T, dir string, args ...string) (code int, out, errs stri
 
 // process is a gateway that runs by a file in a folder of its own.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	cmd  *exec.Cmd
 	log  *log
@@ -73,7 +73,7 @@ type process struct {
 }
 
 // start runs wsgate run -c wsgate.yaml.
-func start(t *testing.T, file string) *process {
+func start(t testing.TB, file string) *process {
 	t.Helper()
 	path, err := program()
 	if err != nil {

@@ -109,13 +109,13 @@ func (l *log) String() string {
 }
 
 // wants waits for a text in the log.
-func (l *log) wants(t *testing.T, text string) {
+func (l *log) wants(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(l.String(), text) })
 }
 
 // eventually waits for something that no event tells of.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(wait)
 	for !ok() {
