@@ -127,7 +127,11 @@ func (g *Gateway) apply(c *config.Config, before, next *routing) (Report, error)
 		for name, u := range before.upstreams {
 			if next.upstreams[name] != u {
 				u.Close()
-				before.handlers[name].Close()
+			}
+		}
+		for key, p := range before.proxies {
+			if next.proxies[key] != p {
+				p.Close()
 			}
 		}
 	}

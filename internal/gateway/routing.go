@@ -27,7 +27,7 @@ type routing struct {
 	routes    []*routed // in the order of the configuration
 	byName    map[string]*routed
 	upstreams map[string]*upstream.Upstream
-	handlers  map[string]*reverse.Proxy // of upstreams
+	proxies   map[proxyKey]*reverse.Proxy
 	policy    *forwarded.Policy
 	certs     certificates
 }
@@ -203,7 +203,7 @@ func (r *routed) answer(w http.ResponseWriter, _ *http.Request) {
 func (g *Gateway) compile(c *config.Config, before *routing) (*routing, error) {
 	r := &routing{
 		config: c, byName: make(map[string]*routed), upstreams: make(map[string]*upstream.Upstream),
-		handlers: make(map[string]*reverse.Proxy), policy: &forwarded.Policy{},
+		proxies: make(map[proxyKey]*reverse.Proxy), policy: &forwarded.Policy{},
 	}
 	for _, s := range c.Requests.TrustedProxies {
 		p, err := config.ParsePrefix(s)
@@ -224,19 +224,18 @@ func (g *Gateway) compile(c *config.Config, before *routing) (*routing, error) {
 	}
 	for name, u := range c.Upstreams {
 		if unchanged(before.config, c, name) {
-			r.upstreams[name], r.handlers[name] = before.upstreams[name], before.handlers[name]
+			r.upstreams[name] = before.upstreams[name]
 			continue
 		}
 		if r.upstreams[name], err = g.newUpstream(c, name, u, r.policy, before.upstreams[name]); err != nil {
 			return nil, err
 		}
-		r.handlers[name] = g.newProxy(r, name)
 	}
 	matches := make([]*config.Match, len(c.Routes))
 	for i := range c.Routes {
 		to := &routed{config: &c.Routes[i]}
 		matches[i] = &to.config.Match
-		if err := g.act(r, to); err != nil {
+		if err := g.act(r, before, to); err != nil {
 			return nil, err
 		}
 		r.routes = append(r.routes, to)
@@ -254,15 +253,35 @@ func unchanged(was, is *config.Config, name string) bool {
 		was.Limits.Header == is.Limits.Header
 }
 
-// newProxy carries ordinary requests to an upstream.
-func (g *Gateway) newProxy(r *routing, name string) *reverse.Proxy {
-	return reverse.New(reverse.Config{
-		Upstream: r.upstreams[name], Forwarded: r.policy, MaxHeader: int64(r.config.Limits.Header),
-	}, func(r *http.Request, code string, err error) { accesslog.Reason(r, code) })
+// proxyKey tells what carries ordinary requests apart: routes to one upstream
+// share its connections unless they have a time of their own for answers.
+type proxyKey struct {
+	upstream *upstream.Upstream
+	response time.Duration // as reverse.Config has it
+}
+
+// proxy is what carries the ordinary requests of a route, that of before if
+// there is one.
+func (g *Gateway) proxy(r, before *routing, c *config.Route) *reverse.Proxy {
+	key := proxyKey{upstream: r.upstreams[c.Upstream]}
+	if t := c.Timeouts; t != nil && t.Response != nil {
+		key.response = orNever(*t.Response)
+	}
+	p := r.proxies[key]
+	if p == nil {
+		p = before.proxies[key]
+	}
+	if p == nil {
+		p = reverse.New(reverse.Config{
+			Upstream: key.upstream, Forwarded: r.policy, MaxHeader: int64(r.config.Limits.Header), ResponseTimeout: key.response,
+		}, func(r *http.Request, code string, err error) { accesslog.Reason(r, code) })
+	}
+	r.proxies[key] = p
+	return p
 }
 
 // act gives a route its action.
-func (g *Gateway) act(r *routing, to *routed) error {
+func (g *Gateway) act(r, before *routing, to *routed) error {
 	switch c := to.config; {
 	case c.Redirect != nil:
 		to.handler = http.HandlerFunc(to.redirect)
@@ -274,7 +293,7 @@ func (g *Gateway) act(r *routing, to *routed) error {
 			return fmt.Errorf("route %q: no upstream %q", c.Name, c.Upstream)
 		}
 		to.service = g.service(r, to)
-		to.handler = r.handlers[c.Upstream]
+		to.handler = g.proxy(r, before, c)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -204,6 +205,39 @@ routes:
 		}
 	}
 	other.echo("nobody ended me")
+}
+
+// TestRouteTimes: a route's own times for handshakes and answers.
+func TestRouteTimes(t *testing.T) {
+	hold := make(chan bool)
+	ln, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/now" {
+			<-hold
+		}
+		fmt.Fprint(w, "done")
+	})}
+	go slow.Serve(ln)
+	t.Cleanup(func() { close(hold); slow.Close() })
+	r := run(t, `
+listeners: [{address: "127.0.0.1:0"}]
+upstreams: {a: {servers: "ws://`+ln.Addr().String()+`"}}
+routes:
+  - {match: {path: /short}, upstream: a, timeouts: {response: 50ms, open: 50ms}}
+  - {upstream: a}
+`)
+	if a, body := r.get(ask{host: "h.test", path: "/short"}); a.StatusCode != 504 || !strings.Contains(body, "response-timeout") {
+		t.Errorf("a request: got %d %q, want 504", a.StatusCode, body)
+	}
+	if _, a := r.dial(ask{host: "h.test", path: "/short"}); a.StatusCode != 504 {
+		t.Errorf("a socket: got %d, want 504", a.StatusCode)
+	}
+	if a, body := r.get(ask{host: "h.test", path: "/now"}); a.StatusCode != 200 || body != "done" {
+		t.Errorf("another route: got %d %q", a.StatusCode, body)
+	}
 }
 
 // TestAnnounce: extended CONNECT is announced on a listener only if a route can

@@ -31,6 +31,18 @@ type Config struct {
 	Upstream  *upstream.Upstream
 	Forwarded *forwarded.Policy
 	MaxHeader int64 // of an answer's head, octets
+	// ResponseTimeout is how long a server may take for the head of an answer;
+	// 0: as the upstream has it, less: off.
+	ResponseTimeout time.Duration
+}
+
+func (c *Config) responseTimeout() time.Duration {
+	switch d := c.ResponseTimeout; {
+	case d == 0:
+		return c.Upstream.ResponseTimeout()
+	default:
+		return max(d, 0)
+	}
 }
 
 // Failed is told why a request could not be answered by a server, with the
@@ -54,7 +66,7 @@ func New(c Config, failed Failed) *Proxy {
 		Protocols:              protocols,
 		DisableCompression:     true,
 		DialContext:            c.dial, // TLS too: the pool need not know
-		ResponseHeaderTimeout:  c.Upstream.ResponseTimeout(),
+		ResponseHeaderTimeout:  c.responseTimeout(),
 		MaxResponseHeaderBytes: c.MaxHeader,
 		ExpectContinueTimeout:  time.Second,
 		MaxIdleConnsPerHost:    100,
