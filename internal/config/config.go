@@ -141,7 +141,7 @@ type PassiveHealth struct {
 
 // Retry is trying another server while nothing was sent.
 type Retry struct {
-	Attempts int     `yaml:"attempts" doc:"servers tried for one request; 1: no retry" min:"1" max:"10"`
+	Attempts int     `yaml:"attempts" doc:"tries of one request, each at another server while there is one; 1: no retry" min:"1" max:"10"`
 	Budget   float64 `yaml:"budget" doc:"retries as a share of requests" min:"0" max:"1"`
 }
 
@@ -316,7 +316,7 @@ func (u *Upstream) setDefaults() {
 	u.DNS.Interval = seconds(10)
 	u.Timeouts = UpstreamTimeouts{Connect: seconds(3), TLS: seconds(5), Open: seconds(10), Response: seconds(60), Keepalive: seconds(30)}
 	u.Health.Passive = PassiveHealth{Failures: 5, Eject: seconds(10), MaxEject: seconds(300)}
-	u.Retry = Retry{Attempts: 2, Budget: 0.2}
+	u.Retry = Retry{Attempts: 3, Budget: 0.2}
 	u.Limits.QueueTime = seconds(5)
 }
 
