@@ -2,9 +2,10 @@ package h2
 
 import (
 	"golang.org/x/net/http2/hpack"
-)
 
-type headerField = hpack.HeaderField
+	"wsgate/bridge"
+	"wsgate/internal/head"
+)
 
 const (
 	maxContinuations = 32 // of one header block; honest clients fill their frames
@@ -14,7 +15,7 @@ const (
 // headScratch collects a decoded header section. It is the shard's and holds
 // one section from the start of its decoding until its request is made.
 type headScratch struct {
-	fields []headerField
+	fields bridge.Fields
 	size   int
 	limit  int
 	over   bool // fields were left out
@@ -22,14 +23,14 @@ type headScratch struct {
 
 // onField takes one decoded field. Past the limit fields are only counted, so
 // that the connection's HPACK state stays right (RFC 9113 section 10.5.1).
-func (sh *shard) onField(f headerField) {
+func (sh *shard) onField(f hpack.HeaderField) {
 	h := &sh.head
 	h.size += int(f.Size())
 	if h.size > h.limit {
 		h.over = true
 		return
 	}
-	h.fields = append(h.fields, f)
+	h.fields = append(h.fields, bridge.Field{Name: f.Name, Value: f.Value})
 }
 
 // headers begins a header block (RFC 9113 section 6.2).
@@ -112,8 +113,8 @@ func (c *conn) fragment(p []byte) error {
 // endHeaders decodes a whole header block, whatever becomes of its stream, and
 // gives it to who it is for.
 func (c *conn) endHeaders(id uint32, block []byte) error {
-	head := &c.sh.head
-	head.fields, head.size, head.limit, head.over = head.fields[:0], 0, c.sh.lim.header, false
+	h := &c.sh.head
+	h.fields, h.size, h.limit, h.over = h.fields[:0], 0, c.sh.lim.header, false
 	_, err := c.dec.Write(block)
 	if err == nil {
 		err = c.dec.Close()
@@ -125,8 +126,8 @@ func (c *conn) endHeaders(id uint32, block []byte) error {
 	if err != nil {
 		return connErr(errCompression, err.Error()) // RFC 9113 section 4.3
 	}
-	if head.over {
-		if head.size > bombFactor*head.limit {
+	if h.over {
+		if h.size > bombFactor*h.limit {
 			c.sh.count.HeaderBomb.Add(1)
 			return connErr(errCalm, "header block decodes to far too much")
 		}
@@ -158,7 +159,7 @@ func (c *conn) laterHeaders(s *stream) error {
 	case c.sh.head.over:
 		return streamErr(s.id, errProtocol, "trailers over the limit")
 	}
-	trailer, err := trailers(c.sh.head.fields)
+	trailer, err := head.Trailers(c.sh.head.fields)
 	if err != "" {
 		return streamErr(s.id, errProtocol, err)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"wsgate/bridge"
 	"wsgate/internal/field"
+	"wsgate/internal/head"
 )
 
 // offer is an extended CONNECT that waits for its answer. It implements
@@ -18,7 +19,7 @@ type offer struct {
 }
 
 // offer makes a bridge.Offer of a judged request.
-func (c *conn) offer(id uint32, q *request) {
+func (c *conn) offer(id uint32, q *head.Request) {
 	if c.client.Tunnels >= c.sh.lim.tunnels {
 		c.sh.count.TunnelLimit.Add(1)
 		c.answer(id, 503, codeTunnelLimit, false)
@@ -30,56 +31,18 @@ func (c *conn) offer(id uint32, q *request) {
 	c.client.Tunnels++
 	o := &offer{s: s}
 	o.hs = bridge.Handshake{
-		Major: 2, Scheme: c.scheme(q), Authority: q.authority, Path: q.path,
-		Fields: q.endToEnd(), Client: c.client,
-	}
-	if q.keys == 1 {
-		o.hs.Key = q.key
+		Major: 2, Scheme: q.TransportScheme(c.front()), Authority: q.Authority, Path: q.Path,
+		Fields: q.EndToEnd(), Client: c.client,
+		Key: q.Key(),
 	}
 	s.off = o
 	c.sh.srv.Offer(o)
-}
-
-// scheme is what the transport is, whatever was claimed, unless a trusted
-// proxy claims it.
-func (c *conn) scheme(q *request) string {
-	https := c.client.TLS != nil
-	if c.trusted() {
-		https = strings.EqualFold(q.scheme, "https")
-	}
-	if https {
-		return "https"
-	}
-	return "http"
 }
 
 // trusted reports whether the peer's word on the scheme counts.
 func (c *conn) trusted() bool {
 	f := c.sh.srv.TrustScheme
 	return f != nil && f(c.client)
-}
-
-// endToEnd copies the fields that a backend may see.
-func (q *request) endToEnd() bridge.Fields {
-	f := make(bridge.Fields, 0, len(q.fields))
-	cookie := false
-	for i := range q.fields {
-		name, value := q.fields[i].Name, q.fields[i].Value
-		switch name {
-		case "host", "te", "expect", "content-length", "sec-websocket-key", "http2-settings":
-			continue
-		case "cookie":
-			if cookie {
-				continue
-			}
-			cookie = true
-			if q.crumbs > 1 {
-				value = q.cookie()
-			}
-		}
-		f = append(f, bridge.Field{Name: name, Value: value})
-	}
-	return f
 }
 
 // Loop implements bridge.Offer.

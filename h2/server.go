@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
+
 	"wsgate/bridge"
 	"wsgate/internal/exchange"
 )
@@ -96,8 +98,8 @@ type shard struct {
 	count *Counters
 	mem   *Memory
 	epoch time.Time
-	emit  func(f headerField) // sh.onField, one closure for all decoders
-	work  func()              // sh.run, one closure for all posts
+	emit  func(f hpack.HeaderField) // sh.onField, one closure for all decoders
+	work  func()                    // sh.run, one closure for all posts
 
 	conns  map[*conn]struct{}
 	head   headScratch

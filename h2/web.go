@@ -5,10 +5,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"wsgate/internal/exchange"
 	"wsgate/internal/field"
+	"wsgate/internal/head"
 )
 
 // webStream is the ordinary request on a stream. It implements
@@ -21,7 +21,7 @@ type webStream struct {
 }
 
 // serve starts the handler of an ordinary request.
-func (c *conn) serve(id uint32, q *request, end bool) {
+func (c *conn) serve(id uint32, q *head.Request, end bool) {
 	x := c.sh.srv.Exchange
 	if x == nil || x.Handler == nil {
 		c.answer(id, 404, codeNoHandler, end)
@@ -30,14 +30,12 @@ func (c *conn) serve(id uint32, q *request, end bool) {
 	r := c.httpRequest(q, end)
 	s := c.open(id, end)
 	s.flags |= held // until Done
-	s.web = &webStream{s: s, left: q.length}
+	s.web = &webStream{s: s, left: q.Length}
 	s.web.x = exchange.New(c.sh.loop, x, r, !end, s.web)
 }
 
 // httpRequest makes the http.Request. Its URL has the scheme that the client used.
-func (c *conn) httpRequest(q *request, end bool) *http.Request {
-	u := exchange.URL(q.path)
-	u.Scheme = c.scheme(q)
+func (c *conn) httpRequest(q *head.Request, end bool) *http.Request {
 	if c.ctx == nil {
 		c.ctx = context.Background()
 		c.remote = c.client.Remote.String()
@@ -46,90 +44,7 @@ func (c *conn) httpRequest(q *request, end bool) *http.Request {
 			c.ctx = context.WithValue(c.ctx, http.LocalAddrContextKey, local)
 		}
 	}
-	host := q.authority
-	if q.have&pAuthority == 0 {
-		host = q.host
-	}
-	r := &http.Request{
-		Method: q.method, URL: u, Proto: "HTTP/2.0", ProtoMajor: 2,
-		Header: q.httpHeader(), Host: host, RemoteAddr: c.remote, RequestURI: q.path,
-		TLS: c.client.TLS, ContentLength: q.length,
-	}
-	if end {
-		r.ContentLength = 0
-	}
-	for _, v := range r.Header["Trailer"] {
-		for _, name := range strings.Split(v, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			switch name {
-			case "Transfer-Encoding", "Trailer", "Content-Length", "":
-				continue // RFC 9110 section 6.5.1
-			}
-			if r.Trailer == nil {
-				r.Trailer = make(http.Header)
-			}
-			r.Trailer[name] = nil
-		}
-	}
-	delete(r.Header, "Trailer")
-	return r.WithContext(c.ctx)
-}
-
-// httpHeader is the edge where fields become an http.Header.
-func (q *request) httpHeader() http.Header {
-	h := make(http.Header, len(q.fields))
-	values := make([]string, len(q.fields)) // one allocation for the common case
-	cookie := false
-	for i := range q.fields {
-		name, value := q.fields[i].Name, q.fields[i].Value
-		switch name {
-		case "host", "te", "http2-settings":
-			continue
-		case "cookie":
-			if cookie {
-				continue
-			}
-			cookie = true
-			if q.crumbs > 1 {
-				value = q.cookie()
-			}
-		}
-		key := http.CanonicalHeaderKey(name)
-		if had := h[key]; had != nil {
-			h[key] = append(had, value)
-			continue
-		}
-		values[0] = value
-		h[key] = values[:1:1]
-		values = values[1:]
-	}
-	return h
-}
-
-// trailers makes a header of a trailer section (RFC 9113 section 8.1). The
-// string says why it is malformed.
-func trailers(fields []headerField) (http.Header, string) {
-	if len(fields) == 0 {
-		return nil, ""
-	}
-	h := make(http.Header, len(fields))
-	for i := range fields {
-		name, value := fields[i].Name, fields[i].Value
-		if strings.HasPrefix(name, ":") {
-			return nil, "pseudo-header field in trailers"
-		}
-		var q request
-		q.length = -1
-		if why := q.regular(name, value); why != "" {
-			return nil, why
-		}
-		switch name {
-		case "te", "host", "content-length", "trailer", "cookie", "authorization":
-			continue // RFC 9110 section 6.5.1: never merged into a head
-		}
-		h.Add(name, value)
-	}
-	return h, ""
+	return q.HTTP(c.ctx, 2, q.TransportScheme(c.front()), c.remote, c.client, end)
 }
 
 // content hands a piece of the request's content to the handler.

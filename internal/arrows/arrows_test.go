@@ -30,10 +30,11 @@ var allowed = map[string][]string{
 		"wsgate/bridge", "wsgate/wskey", "wsgate/internal/loop", "wsgate/internal/exchange", "wsgate/internal/field",
 	},
 	"wsgate/h2": {
-		"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field", hpack,
+		"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field", "wsgate/internal/head", hpack,
 	},
 	"wsgate/internal/loop":      {"golang.org/x/sys/unix"},
 	"wsgate/internal/field":     {},
+	"wsgate/internal/head":      {"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field"},
 	"wsgate/internal/exchange":  {"wsgate/bridge", "wsgate/internal/field"},
 	"wsgate/internal/forwarded": {"wsgate/bridge"},
 	"wsgate/internal/reverse":   {"wsgate/bridge", "wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/upstream"},
