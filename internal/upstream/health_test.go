@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"crypto/tls"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -203,6 +205,7 @@ func fake(fields string) http.HandlerFunc {
 // with TLS has to shake hands; and clients go to the others.
 func TestCheckConnects(t *testing.T) {
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	defer secure.Close()
 	a := serve(t, "127.0.0.2")

@@ -1,7 +1,9 @@
 package upstream
 
 import (
-	"net"
+	"fmt"
+	"net/netip"
+	"syscall"
 	"testing"
 )
 
@@ -31,15 +33,23 @@ func TestLeastTunnelsOnTheWire(t *testing.T) {
 	}
 }
 
-// dead returns an address of that host at which nobody listens.
+// dead returns an address of that host at which nobody listens, and nobody else
+// can while the test runs.
 func dead(t *testing.T, host string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", host+":0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: netip.MustParseAddr(host).As4()}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(host, ":", at.(*syscall.SockaddrInet4).Port)
 }
 
 // TestDeadServerIsLeft: a server that refuses connections costs no client its
