@@ -200,3 +200,26 @@ func TestNamesOfTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestChecksEndWithTheAddress: one that has vanished is not checked any more.
+func TestChecksEndWithTheAddress(t *testing.T) {
+	port, all := named(t, "127.0.0.2", "127.0.0.3")
+	d := serveDNS(t)
+	d.set("app.test", "127.0.0.2", "127.0.0.3")
+	c := checks(Active{Kind: CheckHTTP, Statuses: []int{400}}, ServerConfig{Address: "app.test:" + port})
+	for _, b := range all {
+		b.set(func(b *backend) { b.web = status(400) })
+	}
+	c.ResolveInterval = 10 * time.Millisecond
+	r := newRig(t, c, func(e *Env) { e.Resolver = d.resolver() })
+	gone, stays := all["127.0.0.2"], all["127.0.0.3"]
+	until(t, "checks of both", func() bool { return gone.asked.Load() > 0 && stays.asked.Load() > 0 })
+	r.event("app app.test:" + port + " +[127.0.0.2 127.0.0.3] -[]")
+	d.set("app.test", "127.0.0.3")
+	r.event("app app.test:" + port + " +[] -[127.0.0.2]")
+	were, then := gone.asked.Load(), stays.asked.Load()
+	until(t, "ten more checks of the one that stays", func() bool { return stays.asked.Load() > then+10 })
+	if n := gone.asked.Load(); n > were+1 { // one may have been under way
+		t.Errorf("got %d more checks of the one that is gone, want none", n-were)
+	}
+}

@@ -95,7 +95,7 @@ func TestPortsExhausted(t *testing.T) {
 		return
 	}
 	a, b := serve(t, "127.0.0.2:9000"), serve(t, "127.0.0.3:9000")
-	c := Config{Servers: servers(a), Sources: addrs("127.0.0.11", "127.0.0.12")}
+	c := Config{Servers: servers(a), Sources: addrs("127.0.0.11")}
 	r := newRig(t, c)
 	h := func() *bridge.Handshake {
 		return &bridge.Handshake{Major: 1, Scheme: "http", Authority: "x", Path: "/"}
@@ -111,7 +111,23 @@ func TestPortsExhausted(t *testing.T) {
 		}
 		return sides, last
 	}
-	sides, last := open(8)
+	open(4)
+	c.Sources = addrs("127.0.0.11", "127.0.0.12")
+	r.reload(c)
+	for range 2 { // the first source has none, the second has four
+		v, err := r.up.Load().Visit(newRequest(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := v.Server().Dial(t.Context())
+		if err != nil {
+			t.Fatalf("request: %v, want a port of the second source", err)
+		}
+		conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+		v.Leave()
+	}
+	sides, last := open(4)
 	for range 5 {
 		_, _, err := r.direct(h())
 		f, ok := err.(*bridge.Refusal)
@@ -143,7 +159,7 @@ func TestPortsExhausted(t *testing.T) {
 		t.Errorf("got %+v, want 16 tunnels", s)
 	}
 	// A port that comes free is used.
-	r.loop.Post(func() { sides[7].Reset(bridge.ReasonReset); last.Server.Release() })
+	r.loop.Post(func() { sides[3].Reset(bridge.ReasonReset); last.Server.Release() })
 	until(t, "a tunnel less", func() bool { return r.stats().Tunnels == 15 })
 	open(1)
 }
