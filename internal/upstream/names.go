@@ -124,11 +124,13 @@ func without(a, b []netip.AddrPort) (out []netip.Addr) {
 	return out
 }
 
+var errNoAddress = errors.New("no server has an address yet")
+
 // lookupError is why there are no servers.
 func (u *Upstream) lookupError() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var all []error
+	all := []error{errNoAddress}
 	for _, e := range u.entries {
 		all = append(all, e.err)
 	}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +154,22 @@ func TestFirstLookupIsWaitedFor(t *testing.T) {
 		if x := <-out; x.conn == nil {
 			t.Errorf("%s: got %v, want a tunnel", x.name, x.res)
 		}
+	}
+}
+
+// TestSlowDNS: who waits for it too long is told that it is the DNS.
+func TestSlowDNS(t *testing.T) {
+	d := serveDNS(t)
+	hold := make(chan bool)
+	defer close(hold)
+	d.change(func() { d.hold = hold })
+	r := newRig(t, Config{Servers: []ServerConfig{{Address: "app.test:80"}}, QueueTime: 30 * time.Millisecond}, func(e *Env) { e.Resolver = d.resolver() })
+	if _, res, err := r.try(); err == nil || res == nil || res.StatusCode != 502 {
+		t.Errorf("got %v, %v, want 502", res, err)
+	}
+	r.refusal("502 dns-failed")
+	if _, err := r.up.Load().Visit(newRequest(t)); err == nil || !strings.Contains(err.Error(), "dns-failed: no server has an address yet") {
+		t.Errorf("request: got %v, want dns-failed", err)
 	}
 }
 

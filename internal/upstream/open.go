@@ -99,8 +99,7 @@ func (o *opening) given(e *endpoint, err error) {
 // waited is the end of the time in the queue.
 func (o *opening) waited() {
 	if o.u.ledger.tunnels.leave(o.w) {
-		o.u.ledger.stats.late.Add(1)
-		o.fail(busy(codeLate))
+		o.fail(o.u.serving().late())
 	}
 }
 
@@ -144,7 +143,7 @@ func (o *opening) unanswered(err error) {
 		r = &bridge.Refusal{Code: codeUnknown}
 	}
 	e.judge(o.u, r, err)
-	if r.Unsent && o.again(r.Code, err) {
+	if r.Unsent && o.left() > 0 && o.again(r.Code, err) {
 		return
 	}
 	o.fail(err)
@@ -194,7 +193,12 @@ func (o *opening) deadline(err error) {
 		o.stop = nil
 		o.fail(&bridge.Refusal{Status: 504, Code: codeOpenTimeout, Cause: err})
 	}
-	o.l.After(max(0, o.u.config.OpenTimeout-o.l.Now().Sub(o.began)), &o.timer)
+	o.l.After(o.left(), &o.timer)
+}
+
+// left is how much of the time for a handshake is left.
+func (o *opening) left() time.Duration {
+	return max(0, o.u.config.OpenTimeout-o.l.Now().Sub(o.began))
 }
 
 // pause waits before what has failed is tried once more.

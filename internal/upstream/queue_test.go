@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -177,6 +178,11 @@ func TestQueueTime(t *testing.T) {
 		t.Errorf("got %v, %v, want 503 with Retry-After", res, err)
 	}
 	r.refusal("503 queue-timeout")
+	v, err := r.up.Load().Visit(newRequest(t)) // requests have no limit here
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Leave()
 	if s := r.stats(); s.QueueTimeouts != 1 || s.Waiting != 0 {
 		t.Errorf("got %+v, want 1 timeout, nobody waiting", s)
 	}
@@ -251,5 +257,26 @@ func TestQueueOfRequests(t *testing.T) {
 	}
 	if s := r.stats(); s.Requests != 0 || s.Waiting != 0 {
 		t.Errorf("got %+v, want no requests, nobody waiting", s)
+	}
+}
+
+// TestQueueTimeOfRequests: as that of handshakes; and a client that leaves.
+func TestQueueTimeOfRequests(t *testing.T) {
+	b := newBench(t, Config{Limits: Limits{MaxRequests: 1}, QueueLength: 5, QueueTime: 10 * time.Millisecond}, 1)
+	v, err := b.Visit(newRequest(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Leave()
+	if _, err := b.Visit(newRequest(t)); err == nil || err.Error() != codeLate {
+		t.Errorf("got %v, want %s", err, codeLate)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Visit(newRequest(t).WithContext(ctx)); err != context.Canceled {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if s := b.Stats(); s.QueueTimeouts != 1 || s.Waiting != 0 || s.Requests != 1 {
+		t.Errorf("got %+v, want 1 timeout, nobody waiting", s)
 	}
 }

@@ -276,6 +276,15 @@ func (u *Upstream) refusal() *bridge.Refusal {
 	return busy(codeFull)
 }
 
+// late says that there was no place in time.
+func (u *Upstream) late() *bridge.Refusal {
+	if len(u.table.Load().list) == 0 { // the DNS has not answered
+		return u.refusal()
+	}
+	u.ledger.stats.late.Add(1)
+	return busy(codeLate)
+}
+
 // The codes of a place that is not to be had.
 const (
 	codeFull      = "upstream-full"

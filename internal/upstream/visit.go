@@ -37,7 +37,7 @@ func (u *Upstream) Visit(r *http.Request) (*Visit, error) {
 }
 
 // wait waits for a place.
-func (v *Visit) wait(ctx context.Context) error {
+func (v *Visit) wait(parent context.Context) error {
 	type news struct {
 		e   *endpoint
 		err error
@@ -49,7 +49,7 @@ func (v *Visit) wait(ctx context.Context) error {
 		return v.u.serving().refusal()
 	}
 	q.wake()
-	ctx, stop := context.WithTimeoutCause(ctx, v.u.config.QueueTime, busy(codeLate))
+	ctx, stop := context.WithTimeout(parent, v.u.config.QueueTime)
 	defer stop()
 	select {
 	case n := <-given:
@@ -62,11 +62,10 @@ func (v *Visit) wait(ctx context.Context) error {
 			n.e.leave(request)
 		}
 	}
-	err := context.Cause(ctx)
-	if ctx.Err() == context.DeadlineExceeded {
-		v.u.ledger.stats.late.Add(1)
+	if parent.Err() != nil {
+		return parent.Err()
 	}
-	return err
+	return v.u.serving().late()
 }
 
 // Server is where the visit is now; it changes with Again.
