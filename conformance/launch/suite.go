@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,8 +12,8 @@ import (
 
 // Suite starts the gateway once for each profile that has cases which Only
 // matches, and runs them. Front, Plain, TLS, BackendListen, Profile, TLSDir,
-// DrainCmd and PID of the options are the gateway's. A gateway that ends by itself
-// is an error, and so is one that cannot be started.
+// DrainCmd and PID of the options are the gateway's. One that cannot be started is
+// an error; one that ends by itself is too, beside the results.
 func (g *Gateway) Suite(ctx context.Context, o conformance.Options) ([]conformance.Result, error) {
 	wanted := make(map[string]bool)
 	for _, c := range conformance.Cases() {
@@ -26,17 +27,18 @@ func (g *Gateway) Suite(ctx context.Context, o conformance.Options) ([]conforman
 	}
 	wanted[conformance.Base] = true // lists the cases of profiles that there is no set-up for
 	var runs [][]conformance.Result
+	var errs []error
 	for _, profile := range g.Profiles() {
 		if !wanted[profile] || ctx.Err() != nil {
 			continue
 		}
 		results, err := g.one(ctx, profile, o)
-		if err != nil {
+		if results == nil {
 			return nil, err
 		}
-		runs = append(runs, results)
+		runs, errs = append(runs, results), append(errs, err)
 	}
-	return conformance.Merge(runs...), ctx.Err()
+	return conformance.Merge(runs...), errors.Join(append(errs, ctx.Err())...)
 }
 
 func (g *Gateway) one(ctx context.Context, profile string, o conformance.Options) ([]conformance.Result, error) {
@@ -53,7 +55,7 @@ func (g *Gateway) one(ctx context.Context, profile string, o conformance.Options
 		return nil, fmt.Errorf("%s, profile %s: %w; it printed: %s", g.Name, profile, err, p.Log())
 	}
 	if drained := profile == conformance.Base && p.Drain != ""; !p.Running() && !drained {
-		return nil, fmt.Errorf("%s, profile %s: it ended by itself: %s", g.Name, profile, p.Log())
+		return results, fmt.Errorf("%s, profile %s: it ended by itself: %s", g.Name, profile, p.Log())
 	}
 	return results, nil
 }

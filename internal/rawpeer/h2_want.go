@@ -267,6 +267,11 @@ func (c *H2) WantWindow(id uint32, n int64) error {
 	})
 }
 
+// WantRoom waits until at least an octet may be sent on a stream.
+func (c *H2) WantRoom(id uint32) error {
+	return c.await(fmt.Sprintf("room for stream %d", id), func() bool { return c.window > 0 && c.stream(id).window > 0 })
+}
+
 // WantAcks waits until the server acknowledged n SETTINGS frames.
 func (c *H2) WantAcks(n int) error {
 	return c.await(fmt.Sprintf("%d SETTINGS acknowledgements", n), func() bool { return c.acks >= n })
