@@ -14,7 +14,7 @@ import (
 // addFlags binds the options of `wsgate run` to c, with c's values as defaults.
 func addFlags(f *pflag.FlagSet, c *gateway.Config) {
 	f.SortFlags = false
-	f.StringArrayVar(&c.Listen, "listen", c.Listen, "https://host:port (h2 and h1 by ALPN) or http://host:port (h1, and h2 with prior knowledge); repeats; no host means IPv4 and IPv6")
+	f.StringArrayVar(&c.Listen, "listen", c.Listen, "https://host:port (h3 over UDP, h2 and h1 by ALPN) or http://host:port (h1, and h2 with prior knowledge); repeats; no host means IPv4 and IPv6")
 	f.StringVar(&c.Cert, "cert", c.Cert, "PEM certificate chain of the https listeners; read again on SIGHUP")
 	f.StringVar(&c.Key, "key", c.Key, "PEM private key of the https listeners; read again on SIGHUP")
 	f.BoolVar(&c.SelfSigned, "self-signed", c.SelfSigned, "make a certificate for localhost, 127.0.0.1 and ::1 in memory")
@@ -51,6 +51,9 @@ func addFlags(f *pflag.FlagSet, c *gateway.Config) {
 	f.IntVar(&c.MaxHandshakes, "max-tls-handshakes", c.MaxHandshakes, "TLS handshakes in progress; above it accepting waits")
 	f.Var((*size64)(&c.BufferMemory), "buffer-memory", "octets that all connections together may queue")
 
+	f.BoolVar(&c.NoH3, "no-h3", c.NoH3, "serve no HTTP/3 beside HTTP/2 and HTTP/1.1 on https listeners")
+	f.DurationVar(&c.AltSvc, "alt-svc", c.AltSvc, "how long clients may remember that HTTP/3 is served; 0: they are not told")
+	f.IntVar(&c.QUICRetryAbove, "quic-retry-above", c.QUICRetryAbove, "QUIC handshakes under way with clients who have not shown their address; above it they are asked to")
 	f.BoolVar(&c.NoWebSocket, "no-websocket", c.NoWebSocket, "carry ordinary requests only; extended CONNECT is not announced")
 	f.Var(&choice{set: func(v string) { c.SynthesizeKey = v == "synthesize" }, is: "reject", of: []string{"reject", "synthesize"}}, "missing-key", "an HTTP/1.1 handshake without Sec-WebSocket-Key")
 	f.Var(&choice{set: func(v string) { c.RejectNoVersion = v == "reject" }, is: "repair", of: []string{"repair", "reject"}}, "missing-version", "an HTTP/2 handshake without Sec-WebSocket-Version")

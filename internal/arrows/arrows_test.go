@@ -30,10 +30,15 @@ var allowed = map[string][]string{
 		"wsgate/bridge", "wsgate/wskey", "wsgate/internal/loop", "wsgate/internal/exchange", "wsgate/internal/field",
 	},
 	"wsgate/h2": {
-		"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field", "wsgate/internal/head", hpack,
+		"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field", "wsgate/internal/head", "wsgate/internal/refusal", hpack,
+	},
+	"wsgate/h3": {
+		"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field", "wsgate/internal/head", "wsgate/internal/refusal",
+		"github.com/quic-go/quic-go", "github.com/quic-go/qpack",
 	},
 	"wsgate/internal/loop":      {"golang.org/x/sys/unix"},
 	"wsgate/internal/field":     {},
+	"wsgate/internal/refusal":   {"wsgate/bridge"},
 	"wsgate/internal/head":      {"wsgate/bridge", "wsgate/internal/exchange", "wsgate/internal/field"},
 	"wsgate/internal/exchange":  {"wsgate/bridge", "wsgate/internal/field"},
 	"wsgate/internal/forwarded": {"wsgate/bridge"},
@@ -41,7 +46,7 @@ var allowed = map[string][]string{
 	"wsgate/internal/accesslog": {"wsgate/bridge"},
 	"wsgate/internal/upstream":  {"wsgate/bridge", "wsgate/h1", "wsgate/wskey", "wsgate/internal/loop"},
 	"wsgate/internal/gateway": {
-		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/internal/accesslog", "wsgate/internal/exchange",
+		"wsgate/bridge", "wsgate/h1", "wsgate/h2", "wsgate/h3", "wsgate/internal/accesslog", "wsgate/internal/exchange",
 		"wsgate/internal/forwarded", "wsgate/internal/loop", "wsgate/internal/reverse", "wsgate/internal/upstream",
 		"wsgate/internal/config", "wsgate/internal/route", "wsgate/internal/watch",
 	},
@@ -57,7 +62,9 @@ var allowed = map[string][]string{
 		"github.com/spf13/cobra", "github.com/spf13/pflag",
 	},
 	// An oracle shares no bug with the accused: neither knows a room of the gateway.
-	"wsgate/internal/rawpeer":   {frames, hpack},
+	"wsgate/internal/rawpeer": {
+		frames, hpack, "github.com/quic-go/quic-go", "github.com/quic-go/quic-go/quicvarint", "github.com/quic-go/qpack",
+	},
 	"wsgate/conformance":        {"wsgate/internal/rawpeer", frames},
 	"wsgate/conformance/launch": {"wsgate/conformance"},
 	"wsgate/cmd/wsconform":      {"wsgate/conformance", "wsgate/conformance/launch", "github.com/spf13/cobra"},

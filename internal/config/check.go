@@ -96,6 +96,9 @@ func (k *checker) listeners() {
 		}
 		names[l.Name] = true
 		k.protocols(path, l)
+		if s := l.QUIC.Secret; s != "" && len(s) < 16 {
+			k.fail(path+".quic.secret", "is shorter than 16 characters")
+		}
 		if l.TLS == nil {
 			continue
 		}
@@ -113,10 +116,17 @@ func (k *checker) listeners() {
 func (k *checker) protocols(path string, l *Listener) {
 	if len(l.Protocols) == 0 {
 		l.Protocols = []string{"h1", "h2"}
+		if l.TLS != nil {
+			l.Protocols = append(l.Protocols, "h3")
+		}
 	}
 	for i, p := range l.Protocols {
-		if slices.Contains(l.Protocols[:i], p) {
-			k.fail(fmt.Sprintf("%s.protocols[%d]", path, i), "%q stands twice", p)
+		at := fmt.Sprintf("%s.protocols[%d]", path, i)
+		switch {
+		case slices.Contains(l.Protocols[:i], p):
+			k.fail(at, "%q stands twice", p)
+		case p == "h3" && l.TLS == nil:
+			k.fail(at, "HTTP/3 needs TLS; say tls: true")
 		}
 	}
 }

@@ -32,7 +32,15 @@ type Listener struct {
 	Name      string       `yaml:"name" doc:"for routes, logs and the admin listener; the address if left out"`
 	Address   string       `yaml:"address" doc:"host:port; without a host IPv4 and IPv6" required:"true"`
 	TLS       *ListenerTLS `yaml:"tls" doc:"true, or how TLS is spoken; without it the listener is cleartext"`
-	Protocols []string     `yaml:"protocols" doc:"HTTP versions; h1 and h2 if left out" enum:"h1,h2"`
+	Protocols []string     `yaml:"protocols" doc:"HTTP versions; all if left out: h1, h2 and with TLS h3, which is served over UDP on the same port" enum:"h1,h2,h3"`
+	AltSvc    Duration     `yaml:"alt_svc" doc:"for how long clients may remember from HTTP/1.1 and HTTP/2 answers that h3 is served here (RFC 7838); 0: say nothing"`
+	QUIC      QUIC         `yaml:"quic" doc:"what h3 stands on"`
+}
+
+// QUIC is what HTTP/3 stands on.
+type QUIC struct {
+	RetryAbove int    `yaml:"retry_above" doc:"handshakes under way with clients whose address is not validated; above it they are asked to show it (Retry)" min:"1"`
+	Secret     Secret `yaml:"secret" doc:"what stateless reset and address validation tokens are made from, the same on all replicas; made from the key of the first certificate if left out"`
 }
 
 // ListenerTLS is the TLS of a listener.
@@ -308,6 +316,8 @@ func DefaultUpstream() *Upstream {
 	u.setDefaults()
 	return u
 }
+
+func (l *Listener) setDefaults() { l.AltSvc, l.QUIC.RetryAbove = seconds(600), 200 }
 
 func (l *ListenerTLS) setDefaults() { l.MinVersion = "1.2" }
 

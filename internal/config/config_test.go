@@ -92,6 +92,7 @@ func TestParse(t *testing.T) {
 		got, want any
 	}{
 		{"certificates of the first listener", c.Listeners[0].TLS.Certificates, []string{"main"}},
+		{"protocols of the first", c.Listeners[0].Protocols, []string{"h2", "h1"}},
 		{"protocols of the second", c.Listeners[1].Protocols, []string{"h1", "h2"}},
 		{"name of the second", c.Listeners[1].Name, "127.0.0.1:8080"},
 		{"short server", chat.Servers[0], Server{Address: "ws://127.0.0.1:3001", Weight: 1}},
@@ -226,6 +227,35 @@ func TestNear(t *testing.T) {
 		if got := near(in, of); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestSecretsAreNamedSo: lines with the word are not shown in errors, so the keys
+// of all secrets have to hold it.
+func TestSecretsAreNamedSo(t *testing.T) {
+	seen := 0
+	var look func(of reflect.Type)
+	look = func(of reflect.Type) {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice || of.Kind() == reflect.Map {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct {
+			return
+		}
+		for _, f := range fieldsOf(of) {
+			below := of.Field(f.index).Type
+			if below == reflect.TypeFor[Secret]() {
+				seen++
+				if !strings.Contains(f.name, "secret") {
+					t.Errorf("the key %q of a secret does not hold the word", f.name)
+				}
+			}
+			look(below)
+		}
+	}
+	look(reflect.TypeFor[Config]())
+	if seen < 2 {
+		t.Errorf("secrets: got %d, want 2 at least", seen)
 	}
 }
 

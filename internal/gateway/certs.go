@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -130,6 +131,17 @@ func (s *shown) authoritative(serverName, host string) bool {
 	}
 	a, b := s.named(serverName), s.named(host)
 	return slices.ContainsFunc(a, func(x *tls.Certificate) bool { return slices.Contains(b, x) })
+}
+
+// keyOf is what a certificate's private key gives for other keys: the same after a
+// restart and wherever the certificate is used. nil if it cannot be read.
+func keyOf(c *tls.Certificate) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		return nil // it lies in hardware; then tokens are made from a random key
+	}
+	sum := sha256.Sum256(append([]byte("wsgate quic"), der...))
+	return sum[:]
 }
 
 // SelfSigned makes a certificate for names and addresses that lasts 90 days;

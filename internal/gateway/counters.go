@@ -18,6 +18,7 @@ type Counters struct {
 	Goroutines    int                       `json:"goroutines"`
 	H1Connections int                       `json:"h1_connections"`
 	H2Connections int                       `json:"h2_connections"`
+	H3Connections int                       `json:"h3_connections"`
 	BufferMemory  int64                     `json:"buffer_memory"`
 	HeapBytes     uint64                    `json:"heap_bytes"`
 	Reloads       uint64                    `json:"reloads"`
@@ -25,6 +26,7 @@ type Counters struct {
 	Loops         []LoopCounters            `json:"loops"`
 	H1            map[string]int64          `json:"h1"`
 	H2            map[string]int64          `json:"h2"`
+	H3            map[string]int64          `json:"h3"`
 	Upstreams     map[string]upstream.Stats `json:"upstreams"`
 }
 
@@ -53,7 +55,7 @@ func (g *Gateway) Counters() Counters {
 	runtime.ReadMemStats(&m)
 	c := Counters{
 		Stats: g.bridge.Stats(), Descriptors: descriptors(), Goroutines: runtime.NumGoroutine(), BufferMemory: g.bufferMemory(),
-		HeapBytes: m.HeapAlloc, Reloads: g.reloads.Load(), H1: atomics(&g.h1c), H2: atomics(&g.h2c), Upstreams: make(map[string]upstream.Stats),
+		HeapBytes: m.HeapAlloc, Reloads: g.reloads.Load(), H1: atomics(&g.h1c), H2: atomics(&g.h2c), H3: atomics(&g.h3c), Upstreams: make(map[string]upstream.Stats),
 	}
 	g.eachFront(func(f *front) {
 		if f.h1 != nil {
@@ -61,6 +63,9 @@ func (g *Gateway) Counters() Counters {
 		}
 		if f.h2 != nil {
 			c.H2Connections += f.h2.Connections()
+		}
+		if f.h3 != nil {
+			c.H3Connections += f.h3.Connections()
 		}
 	})
 	for name, u := range g.routing.Load().upstreams {

@@ -42,6 +42,10 @@ type Config struct {
 	MaxHandshakes       int   // TLS handshakes in progress
 	BufferMemory        int64 // octets
 
+	NoH3           bool          // https listeners serve no HTTP/3
+	AltSvc         time.Duration // how long clients may remember that they do
+	QUICRetryAbove int           // QUIC handshakes with clients who have not shown their address
+
 	NoWebSocket     bool
 	SynthesizeKey   bool // HTTP/1.1 handshakes without a key get one
 	RejectNoVersion bool // HTTP/2 handshakes without a version are refused
@@ -61,7 +65,7 @@ func Default() Config {
 		Linger: 30 * time.Second, StallTimeout: time.Minute, DrainTime: 30 * time.Second, KeepAlive: 30 * time.Second,
 		HeaderTimeout: 10 * time.Second, ResponseTimeout: time.Minute, IdleConn: 3 * time.Minute,
 		MaxHeader: 64 << 10, MaxStreams: 250, MaxTunnelsPerConn: 200, MaxPending: 1000, MaxHandshakes: 256,
-		BufferMemory: 1 << 30, Log: "text",
+		BufferMemory: 1 << 30, AltSvc: 10 * time.Minute, QUICRetryAbove: 200, Log: "text",
 	}
 }
 
@@ -152,10 +156,13 @@ func (c *Config) listeners(w *config.Config) error {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
 			return wrong("--listen", "%q has no port; say for example %s://:8443", s, scheme)
 		}
-		l := config.Listener{Name: s, Address: addr}
+		l := config.Listener{Name: s, Address: addr, AltSvc: config.Duration(c.AltSvc), QUIC: config.QUIC{RetryAbove: max(c.QUICRetryAbove, 1)}}
 		if scheme == "https" {
 			anyTLS = true
 			l.TLS = &config.ListenerTLS{MinVersion: "1.2"}
+			if c.NoH3 {
+				l.Protocols = []string{"h1", "h2"}
+			}
 		}
 		w.Listeners = append(w.Listeners, l)
 	}

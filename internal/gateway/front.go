@@ -2,15 +2,19 @@ package gateway
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"wsgate/bridge"
 	"wsgate/h1"
 	"wsgate/h2"
+	"wsgate/h3"
 	"wsgate/internal/config"
 	"wsgate/internal/exchange"
 	"wsgate/internal/route"
@@ -49,13 +53,16 @@ type front struct {
 	wire  wire
 	h1    *h1.Server // nil if the listener does not speak it
 	h2    *h2.Server
+	h3    *h3.Server
 	tls   *tls.Config // nil: cleartext
 	shown *shown
+	alt   string // Alt-Svc of answers of HTTP/1.1 and HTTP/2; "" for none
 }
 
 // wire are the options that make a front what it is.
 type wire struct {
 	protocols []string
+	quic      config.QUIC
 	limits    config.Limits
 	timeouts  config.Timeouts
 	requests  config.Requests
@@ -63,7 +70,7 @@ type wire struct {
 }
 
 func wireOf(c *config.Config, l *config.Listener) wire {
-	w := wire{protocols: l.Protocols, limits: c.Limits, timeouts: c.Timeouts, requests: c.Requests, tls: l.TLS}
+	w := wire{protocols: l.Protocols, quic: l.QUIC, limits: c.Limits, timeouts: c.Timeouts, requests: c.Requests, tls: l.TLS}
 	// Those are no matter of connections.
 	w.limits.Tunnels, w.limits.TunnelsPerClient, w.limits.Pending, w.limits.TLSHandshakes = 0, 0, 0, 0
 	t := &w.timeouts
@@ -79,7 +86,7 @@ func (g *Gateway) newFront(c *config.Config, l *config.Listener, certs certifica
 	f := &front{name: l.Name, wire: w}
 	before := on.front.Load()
 	if before != nil && reflect.DeepEqual(before.wire, w) {
-		f.h1, f.h2, f.tls = before.h1, before.h2, before.tls
+		f.h1, f.h2, f.h3, f.tls = before.h1, before.h2, before.h3, before.tls
 	} else {
 		g.servers(f, c, on)
 	}
@@ -106,6 +113,9 @@ func (g *Gateway) newFront(c *config.Config, l *config.Listener, certs certifica
 		}
 	}
 	f.tls.GetCertificate = f.shown.get
+	if f.h3 != nil && l.AltSvc > 0 {
+		f.alt = fmt.Sprintf("h3=\":%d\"; ma=%d", on.addr.Port(), int(l.AltSvc.Of().Seconds())) // RFC 7838 section 3
+	}
 	return f
 }
 
@@ -138,6 +148,17 @@ func (g *Gateway) servers(f *front, c *config.Config, on *listener) {
 			KeepAlive: orOff(t.Keepalive), StallTimeout: orOff(t.Stall), PathDots: dots,
 			BufferMemory: memory, Counters: &g.h2c, Rejected: rejected(2),
 			TrustScheme: func(cl *bridge.Client) bool { return g.routing.Load().policy.Trusts(cl.Remote.Addr()) },
+		}
+	}
+	if slices.Contains(f.wire.protocols, "h3") {
+		f.h3 = &h3.Server{
+			Offer: offer, Announce: func() bool { return g.routing.Load().announce(on.name(), 3) },
+			Exchange: requests, MaxStreams: orMany(c.Limits.Streams), MaxTunnels: orMany(c.Limits.TunnelsPerConnection),
+			MaxHeader: int(c.Limits.Header), HeaderTimeout: orOff(t.Header), IdleTimeout: orOff(t.IdleConnection),
+			KeepAlive: t.Keepalive.Of(), PathDots: dots, RetryAbove: f.wire.quic.RetryAbove, Counters: &g.h3c, Rejected: rejected(3),
+			Moved: func(_ *bridge.Client, from, to netip.AddrPort) {
+				g.log.Info("client moved", slog.String("from", from.String()), slog.String("to", to.String()))
+			},
 		}
 	}
 	if slices.Contains(f.wire.protocols, "h1") {
@@ -182,6 +203,9 @@ func (f *front) connections() int {
 	if f.h2 != nil {
 		n += f.h2.Connections()
 	}
+	if f.h3 != nil {
+		n += f.h3.Connections()
+	}
 	return n
 }
 
@@ -191,6 +215,13 @@ func (f *front) drain(late bool) {
 			f.h2.DrainLate()
 		} else {
 			f.h2.Drain()
+		}
+	}
+	if f.h3 != nil {
+		if late {
+			f.h3.DrainLate()
+		} else {
+			f.h3.Drain()
 		}
 	}
 	if f.h1 != nil {
@@ -205,23 +236,29 @@ func (f *front) close() {
 	if f.h2 != nil {
 		f.h2.Close()
 	}
+	if f.h3 != nil {
+		f.h3.Close()
+	}
 }
 
 // same reports whether two fronts are of the same servers.
-func (f *front) same(o *front) bool { return f.h1 == o.h1 && f.h2 == o.h2 }
+func (f *front) same(o *front) bool { return f.h1 == o.h1 && f.h2 == o.h2 && f.h3 == o.h3 }
 
 // versions says what a listener speaks, for the log.
 func (f *front) versions() string {
-	one, two := f.h1 != nil, f.h2 != nil
-	switch {
-	case f.tls != nil && one && two:
-		return "h2 and h1 by ALPN"
-	case f.tls != nil && two:
-		return "h2 by ALPN"
-	case one && two:
-		return "h1 and h2 with prior knowledge"
-	case two:
-		return "h2 with prior knowledge"
+	var v []string
+	if f.h3 != nil {
+		v = append(v, "h3")
 	}
-	return "h1"
+	if f.h2 != nil {
+		v = append(v, "h2")
+	}
+	if f.h1 != nil {
+		v = append(v, "h1")
+	}
+	how := " by ALPN"
+	if f.tls == nil {
+		how = ", told apart by the preface"
+	}
+	return strings.Join(v, ", ") + how
 }

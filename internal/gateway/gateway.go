@@ -21,6 +21,7 @@ import (
 	"wsgate/bridge"
 	"wsgate/h1"
 	"wsgate/h2"
+	"wsgate/h3"
 	"wsgate/internal/accesslog"
 	"wsgate/internal/config"
 	"wsgate/internal/loop"
@@ -53,6 +54,7 @@ type Gateway struct {
 	bridge bridge.Bridge
 	h1c    h1.Counters
 	h2c    h2.Counters
+	h3c    h3.Counters
 
 	routing   atomic.Pointer[routing]
 	listeners atomic.Pointer[map[string]*listener] // by keyOf
@@ -250,6 +252,9 @@ func (g *Gateway) Close() {
 			l.close()
 		}
 		g.eachFront((*front).close)
+		for _, l := range *m {
+			l.closeUDP()
+		}
 	}
 	if r := g.routing.Load(); r != nil {
 		r.close()

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/h3"
 	"wsgate/internal/config"
 	"wsgate/internal/loop"
 )
@@ -27,6 +29,7 @@ type listener struct {
 	once   sync.Once
 	secure bool
 	front  atomic.Pointer[front]
+	udp    atomic.Pointer[h3.Listener] // nil without HTTP/3
 }
 
 // name is that of the present configuration.
@@ -43,6 +46,54 @@ func (g *Gateway) open(c *config.Config, path string, l *config.Listener) (*list
 		g: g, secure: l.TLS != nil, tcp: ln.(*net.TCPListener),
 		addr: ln.Addr().(*net.TCPAddr).AddrPort(), home: g.loops.Loops()[0],
 	}, nil
+}
+
+// openUDP opens the UDP port beside the TCP one if a front serves HTTP/3 and it is
+// not open yet.
+func (l *listener) openUDP(c *config.Config, path string, conf *config.Listener, f *front) error {
+	if f.h3 == nil || l.udp.Load() != nil {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(conf.Address)
+	if err != nil {
+		return err
+	}
+	at := net.JoinHostPort(host, strconv.Itoa(int(l.addr.Port())))
+	pc, err := net.ListenPacket("udp", at)
+	if err != nil {
+		return listenError(c, path+".address", "UDP "+at, err)
+	}
+	key := []byte(conf.QUIC.Secret)
+	if len(key) == 0 {
+		key = keyOf(f.shown.first)
+	}
+	u, err := f.h3.Listen(pc.(*net.UDPConn), h3.Binding{
+		TLS: &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return l.front.Load().shown.choose(hello), nil
+		}},
+		Pick: func() bridge.Loop { return l.g.loops.Pick() }, Name: func() string { return l.name() }, Key: key,
+	})
+	if err != nil {
+		pc.Close()
+		return listenError(c, path+".address", "UDP "+at, err)
+	}
+	l.udp.Store(u)
+	return nil
+}
+
+// use puts a front in the place of the one before.
+func (l *listener) use(f *front) {
+	l.g.retire(l.front.Swap(f), f)
+	if u := l.udp.Load(); u != nil {
+		u.Serve(f.h3)
+	}
+}
+
+// closeUDP ends HTTP/3, at once.
+func (l *listener) closeUDP() {
+	if u := l.udp.Swap(nil); u != nil {
+		_ = u.Close() // nobody is left to tell
+	}
 }
 
 // serve begins to accept.
@@ -155,6 +206,9 @@ func (l *listener) adopt(to *loop.Loop, tc *tls.Conn, shim *loop.Shim, f *front)
 // close stops accepting. Connections live on.
 func (l *listener) close() {
 	l.once.Do(func() {
+		if u := l.udp.Load(); u != nil {
+			u.Stop()
+		}
 		if l.secure {
 			l.tcp.Close()
 			return

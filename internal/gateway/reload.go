@@ -94,6 +94,18 @@ func (g *Gateway) apply(c *config.Config, before, next *routing) (Report, error)
 		return Report{}, err
 	}
 	r := Report{Routes: len(next.routes), Restart: restarts(before, c)}
+	fronts := make([]*front, len(c.Listeners))
+	for i, key := range keysOf(c) {
+		l := now[key]
+		fronts[i] = g.newFront(c, &c.Listeners[i], next.certs, l)
+		if err := l.openUDP(c, fmt.Sprintf("listeners[%d]", i), &c.Listeners[i], fronts[i]); err != nil {
+			for _, o := range opened {
+				o.closeUDP()
+				o.tcp.Close()
+			}
+			return Report{}, err
+		}
+	}
 	g.limit(c)
 	for name, u := range next.upstreams {
 		if before == nil || before.upstreams[name] != u {
@@ -102,9 +114,7 @@ func (g *Gateway) apply(c *config.Config, before, next *routing) (Report, error)
 	}
 	g.routing.Store(next)
 	for i, key := range keysOf(c) {
-		l := now[key]
-		f := g.newFront(c, &c.Listeners[i], next.certs, l)
-		g.retire(l.front.Swap(f), f)
+		now[key].use(fronts[i])
 	}
 	g.listeners.Store(&now)
 	for _, l := range opened {
@@ -120,6 +130,7 @@ func (g *Gateway) apply(c *config.Config, before, next *routing) (Report, error)
 			f := l.front.Load()
 			g.retire(f, nil)
 			f.drain(c.Drain.GOAWAY == "late")
+			go l.parted(f, c.Drain.Time.Of())
 		}
 	}
 	if before != nil {
@@ -175,6 +186,24 @@ func (g *Gateway) openListeners(c *config.Config, was map[string]*listener) (now
 		now[key] = made
 	}
 	return now, opened, nil
+}
+
+// parted closes the UDP socket of a listener that is gone, once its connections
+// are, or after the drain time. It is a goroutine of the gateway.
+func (l *listener) parted(f *front, limit time.Duration) {
+	if l.udp.Load() == nil {
+		return
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); f.h3 != nil && f.h3.Connections() > 0 && time.Now().Before(end); {
+		select {
+		case <-tick.C:
+		case <-l.g.closed:
+			return
+		}
+	}
+	l.closeUDP()
 }
 
 // limit sets the limits over everything, and those of routes.

@@ -158,6 +158,13 @@ func (r *routed) fixed() *bridge.Refusal {
 // serveHTTP decides where an ordinary request goes, on its goroutine.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener) {
 	f := on.front.Load()
+	if f.alt != "" && r.ProtoMajor < 3 {
+		alt := f.alt
+		if !g.ready.Load() { // RFC 7838 section 3: what was said is no longer so
+			alt = "clear"
+		}
+		w = &alternative{ResponseWriter: w, value: alt}
+	}
 	q := route.Request{Listener: f.name, Authority: r.Host, Target: r.RequestURI, Method: r.Method, Major: r.ProtoMajor, Fields: r.Header}
 	serverName := ""
 	if r.TLS != nil {
@@ -176,6 +183,44 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener
 		return
 	}
 	to.handler.ServeHTTP(w, r)
+}
+
+// alternative puts Alt-Svc into the final head of an answer, whatever a server
+// said of itself there.
+type alternative struct {
+	http.ResponseWriter
+	value string
+	done  bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *alternative) WriteHeader(status int) {
+	if status >= 200 && !a.done {
+		a.done = true
+		a.Header().Set("Alt-Svc", a.value)
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *alternative) Write(p []byte) (int, error) {
+	if !a.done {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(p)
+}
+
+// Unwrap serves http.ResponseController.
+func (a *alternative) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Flush implements http.Flusher, which httputil.ReverseProxy looks for.
+func (a *alternative) Flush() {
+	if !a.done {
+		a.WriteHeader(http.StatusOK)
+	}
+	if f, ok := a.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
 }
 
 // redirect answers an ordinary request.
