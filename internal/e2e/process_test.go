@@ -116,7 +116,7 @@ func runsBefore(t *testing.T, shell, backend string, more ...string) *process {
 		args = append(args, "--self-signed")
 	}
 	p := launch(t, shell, append(args, more...)...)
-	p.https = p.line(`msg=listening on=https://\S+ address=(\S+) http="h2 and h1 by ALPN"`)
+	p.https = p.line(`msg=listening on=https://\S+ address=(\S+) http="h2 and h1 by ALPN, h3 over UDP"`)
 	p.http = p.line(`msg=listening on=http://\S+ address=(\S+) http="h1 and h2 with prior knowledge"`)
 	p.admin = p.line(`msg=admin address=(\S+)`)
 	return p

@@ -247,18 +247,25 @@ func (f *front) same(o *front) bool { return f.h1 == o.h1 && f.h2 == o.h2 && f.h
 // versions says what a listener speaks, for the log.
 func (f *front) versions() string {
 	var v []string
-	if f.h3 != nil {
-		v = append(v, "h3")
-	}
 	if f.h2 != nil {
 		v = append(v, "h2")
 	}
 	if f.h1 != nil {
 		v = append(v, "h1")
 	}
-	how := " by ALPN"
-	if f.tls == nil {
-		how = ", told apart by the preface"
+	how := strings.Join(v, " and ")
+	switch {
+	case f.tls == nil && len(v) == 2:
+		how = "h1 and h2 with prior knowledge"
+	case f.tls == nil:
+	case how != "":
+		how += " by ALPN"
 	}
-	return strings.Join(v, ", ") + how
+	if f.h3 == nil {
+		return how
+	}
+	if how != "" {
+		how += ", "
+	}
+	return how + "h3 over UDP"
 }
