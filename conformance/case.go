@@ -135,7 +135,7 @@ func PartTitle(letter string) string {
 func Cases() []Case {
 	all := slices.Concat(settingsCases(), connectCases(), refusedCases(), fieldCases(), sectionCases(),
 		openingCases(), gateCases(), backendCases(), frameCases(), tunnelCases(), flowCases(), floodCases(), drainCases(),
-		upgradeH1Cases(), requestCases(), parseCases())
+		upgradeH1Cases(), requestCases(), parseCases(), configCases())
 	for i := range all {
 		if all[i].Profile == "" {
 			all[i].Profile = Base

@@ -40,15 +40,28 @@ func (d *drain) arrive(e *Env) {
 	if !last {
 		return
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, 10*time.Second)
+	d.err = shell(d.ctx, d.cmd)
+	close(d.begun)
+}
+
+// shell runs a command of the user's, for ten seconds at the most.
+func shell(ctx context.Context, line string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", d.cmd)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
 	cmd.WaitDelay = time.Second // of what it left behind nobody waits for output
 	out, err := cmd.CombinedOutput()
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		d.err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s: %w: %s", line, err, strings.TrimSpace(string(out)))
 	}
-	close(d.begun)
+	return nil
+}
+
+// Reload puts the configuration of that name in place.
+func (e *Env) Reload(name string) {
+	if err := shell(context.Background(), e.run.o.ReloadCmd+" "+name); err != nil {
+		e.broken("the reload command to succeed", err)
+	}
 }
 
 // leave is arrive for a case that ended, maybe before it was there.

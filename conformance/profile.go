@@ -17,6 +17,11 @@ const (
 	Trusted     = "trusted-proxy"
 	Relaxed     = "relaxed"
 	Strict      = "strict"
+	TwoServers  = "two-servers"
+	Hosts       = "hosts"
+	Strip       = "strip"
+	Reload      = "reload"
+	LateGoAway  = "late-goaway"
 )
 
 // Profiles are all set-ups, base first.
@@ -31,5 +36,10 @@ func Profiles() []Profile {
 		{Trusted, "as base, with 127.0.0.0/8 as trusted proxies, whose X-Forwarded-* fields are believed"},
 		{Relaxed, "as base, with a missing Sec-WebSocket-Key of an HTTP/1.1 client made by the gateway"},
 		{Strict, "as base, with a missing Sec-WebSocket-Version refused"},
+		{TwoServers, "as base, with two servers as backend: one at which nobody listens, and the suite's; both take turns"},
+		{Hosts, "as base, for the host of --authority alone; a host that is not served is answered 421"},
+		{Strip, "as base, with sec-websocket-extensions kept from the backend"},
+		{Reload, "as base, with one more route to the same backend for the prefix /removed; --reload-cmd, called with a name, puts a configuration in place and returns when it holds: base; no-route, without the route for /removed and with 404 there; no-websocket, without WebSocket"},
+		{LateGoAway, "as base, with a drain that says GOAWAY only when the tunnels have ended"},
 	}
 }

@@ -32,6 +32,7 @@ type Options struct {
 	Only          []string    // patterns of ids, see Match
 	Patience      float64     // scales all times that cases wait; 0 is 1
 	DrainCmd      string      // shell command that makes the gateway drain; "" leaves part H out
+	ReloadCmd     string      // shell command that puts a configuration in place, see the profile Reload
 	PID           int         // process of the gateway on this machine; 0 leaves out what looks at it
 
 	// Progress, if it is not nil, is called for each result, one at a time.
@@ -272,6 +273,8 @@ func (r *runner) cannot(c *Case) string {
 		return "needs the profile " + c.Profile
 	case c.drain && r.o.DrainCmd == "":
 		return "needs --drain-cmd"
+	case c.Profile == Reload && r.o.ReloadCmd == "":
+		return "needs --reload-cmd"
 	}
 	return ""
 }

@@ -57,6 +57,7 @@ func runCommand() *cobra.Command {
 	p.StringVarP(&f.out, "output", "o", "", "file to write to (default: standard output)")
 	p.StringVar(&f.known, "known-failures", "", "file of ids, one a line, that do not count")
 	p.StringVar(&f.o.DrainCmd, "drain-cmd", "", "shell command that makes the gateway drain, at the end; without it part H is left out")
+	p.StringVar(&f.o.ReloadCmd, "reload-cmd", "", "shell command that puts a configuration in place, for the profile reload")
 	p.IntVar(&f.o.PID, "pid", 0, "process of the gateway, on this machine, for what looks at its memory")
 	p.Float64Var(&f.o.Patience, "patience", 1, "scales the times that cases wait")
 	p.BoolVarP(&f.verbose, "verbose", "v", false, "show every case, with all frames")

@@ -44,6 +44,7 @@ type place struct {
 	Both                              string // both of them in one file
 	TLS                               string // folder of the TLS backend's files
 	FrontPort, PlainPort, backendPort string
+	Reload                            string // made by the set-up: the command for the profile of that name
 
 	program string
 }
@@ -98,6 +99,7 @@ type Process struct {
 	TLSDir       string
 	PID          int
 	Drain        string // shell command that makes it drain, "" if there is none
+	Reload       string // shell command of the profile Reload, "" if there is none
 
 	g    *Gateway
 	dir  string
@@ -159,7 +161,7 @@ func (p *Process) start(setup func(*place) ([]string, error), profile string) er
 	if err != nil {
 		return err
 	}
-	p.Front, p.Plain, p.Backend, p.TLSDir = "https://"+at.HTTPS, "http://"+at.HTTP, at.Backend, at.TLS
+	p.Front, p.Plain, p.Backend, p.TLSDir, p.Reload = "https://"+at.HTTPS, "http://"+at.HTTP, at.Backend, at.TLS, at.Reload
 	p.cmd = exec.Command(at.program, args...)
 	p.cmd.Dir = p.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log

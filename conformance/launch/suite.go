@@ -12,7 +12,7 @@ import (
 
 // Suite starts the gateway once for each profile that has cases which Only
 // matches, and runs them. Front, Plain, TLS, BackendListen, Profile, TLSDir,
-// DrainCmd and PID of the options are the gateway's. One that cannot be started is
+// DrainCmd, ReloadCmd and PID of the options are the gateway's. One that cannot be started is
 // an error; one that ends by itself is too, beside the results.
 func (g *Gateway) Suite(ctx context.Context, o conformance.Options) ([]conformance.Result, error) {
 	wanted := make(map[string]bool)
@@ -48,13 +48,13 @@ func (g *Gateway) one(ctx context.Context, profile string, o conformance.Options
 	}
 	defer p.Stop()
 	o.Front, o.Plain, o.TLS = p.Front, p.Plain, &tls.Config{InsecureSkipVerify: true}
-	o.BackendListen, o.TLSDir, o.Profile, o.DrainCmd, o.PID = p.Backend, p.TLSDir, profile, p.Drain, p.PID
+	o.BackendListen, o.TLSDir, o.Profile, o.DrainCmd, o.ReloadCmd, o.PID = p.Backend, p.TLSDir, profile, p.Drain, p.Reload, p.PID
 	o.Authority = "localhost:" + port(p.Front)
 	results, err := conformance.Run(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s, profile %s: %w; it printed: %s", g.Name, profile, err, p.Log())
 	}
-	if drained := profile == conformance.Base && p.Drain != ""; !p.Running() && !drained {
+	if drained := p.Drain != "" && (profile == conformance.Base || profile == conformance.LateGoAway); !p.Running() && !drained {
 		return results, fmt.Errorf("%s, profile %s: it ended by itself: %s", g.Name, profile, p.Log())
 	}
 	return results, nil

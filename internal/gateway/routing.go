@@ -74,6 +74,12 @@ func hostOf(authority string) string {
 
 // serveOffer decides where a handshake goes, on its loop.
 func (g *Gateway) serveOffer(o bridge.Offer, on *listener) {
+	if !g.routing.Load().config.Requests.WebSocket {
+		// Its connection is from before a reload that turned WebSocket off; what it
+		// was told cannot be taken back (RFC 8441 section 3).
+		g.bridge.Refuse(o, "", &bridge.Refusal{Status: http.StatusNotImplemented, Code: "websocket-off"})
+		return
+	}
 	h, f := o.Handshake(), on.front.Load()
 	q := route.Request{
 		Listener: f.name, Authority: h.Authority, Target: h.Path, Method: http.MethodGet,

@@ -282,4 +282,8 @@ routes:
 	if _, err := c.WantStatus(c.Headers(rawpeer.ConnectFields("http", "h.test", "/"), false), 404); err != nil {
 		t.Error(err)
 	}
+	r.reload(file("") + "requests: {websocket: false}\n")
+	if _, err := c.WantStatus(c.Headers(rawpeer.ConnectFields("http", "h.test", "/"), false), 501); err != nil {
+		t.Errorf("with WebSocket off: %v", err)
+	}
 }
