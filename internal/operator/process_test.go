@@ -272,6 +272,24 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// TestFlagsAreDocumented: docs/flags.md has every flag of wsgate run.
+func TestFlagsAreDocumented(t *testing.T) {
+	_, out, _ := command(t, t.TempDir(), "run", "--help")
+	doc, err := os.ReadFile("../../docs/flags.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`--[a-z0-9-]+`).FindAllString(out[strings.Index(out, "Flags:"):], -1)
+	if len(found) < 40 {
+		t.Fatalf("flags: got %q, want at least 40", found)
+	}
+	for _, f := range found {
+		if f != "--help" && !bytes.Contains(doc, []byte("`"+f+"`")) {
+			t.Errorf("docs/flags.md does not have %s", f)
+		}
+	}
+}
+
 // TestFlagsAreAFile: the flags build the same value as a file.
 func TestFlagsAreAFile(t *testing.T) {
 	f := gateway.Default()
