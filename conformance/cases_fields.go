@@ -10,7 +10,10 @@ import (
 
 // fieldCases are part C, but for the frames that header sections come in.
 func fieldCases() []Case {
-	return slices.Concat(nameCases(), valueCases(), pseudoValueCases(), pathCases(), listCases())
+	return ofRows(map[string]int{
+		"name-upper-case": 41, "name-space": 42, "name-cr": 42, "name-lf": 42, "name-crlf": 42, "name-nul": 42, "name-del": 42, "name-high": 42, "name-empty": 42,
+		"name-colon": 43,
+	}, slices.Concat(nameCases(), valueCases(), pseudoValueCases(), pathCases(), listCases()))
 }
 
 func nameCases() []Case {

@@ -22,12 +22,12 @@ type story struct {
 	id, title string
 	what      string
 	section   string
-	up, down  [][]byte
+	pieces    func(masked bool) [][]byte // as a client sends them, masked, and as a server does
 }
 
 // masked and not: the same frame as a client and as a server send it.
 func bothWays(id, title, what, section string, first byte, payload []byte) story {
-	return story{id, title, what, section, [][]byte{wsFrame(first, true, payload)}, [][]byte{wsFrame(first, false, payload)}}
+	return story{id, title, what, section, func(masked bool) [][]byte { return [][]byte{wsFrame(first, masked, payload)} }}
 }
 
 func stories() []story {
@@ -43,7 +43,10 @@ func stories() []story {
 		all = append(all, bothWays(fmt.Sprintf("opcode-%x", op), fmt.Sprintf("frames with the reserved opcode %#x pass as they are", op), fmt.Sprintf("a frame with opcode %#x", op), "5.2", 0x80|op, []byte("reserved")))
 	}
 	for _, n := range []int{0, 125, 126, 65535, 65536, 1 << 20} {
-		all = append(all, bothWays(fmt.Sprintf("length-%d", n), fmt.Sprintf("a frame of %d octets passes whole", n), fmt.Sprintf("a binary frame with %d octets", n), "5.2", 0x82, pattern(n)))
+		all = append(all, story{
+			fmt.Sprintf("length-%d", n), fmt.Sprintf("a frame of %d octets passes whole", n), fmt.Sprintf("a binary frame with %d octets", n), "5.2",
+			func(masked bool) [][]byte { return [][]byte{wsFrame(0x82, masked, pattern(n))} },
+		})
 	}
 	for i, bit := range []byte{0x40, 0x20, 0x10} {
 		all = append(all, bothWays(fmt.Sprintf("rsv%d", i+1), fmt.Sprintf("a frame with RSV%d passes as it is", i+1), fmt.Sprintf("a text frame with RSV%d set", i+1), "5.2", 0x81|bit, []byte("x")))
@@ -60,28 +63,34 @@ func stories() []story {
 	}
 	return append(
 		all,
-		story{"fragments", "fragments pass one by one, with a Ping between them", "a message in three fragments with a Ping between", "5.4", fragments(true), fragments(false)},
+		story{"fragments", "fragments pass one by one, with a Ping between them", "a message in three fragments with a Ping between", "5.4", fragments},
 		story{
 			"mask-wrong", "frames with the mask the wrong way round pass as they are", "an unmasked frame from the client and a masked one from the backend", "5.1",
-			[][]byte{wsFrame(0x81, false, text)},
-			[][]byte{wsFrame(0x81, true, text)},
+			func(masked bool) [][]byte { return [][]byte{wsFrame(0x81, !masked, text)} },
 		},
 		bothWays("utf8-invalid", "text that is no UTF-8 passes as it is", "a text frame with octets that are no UTF-8", "8.1", 0x81, []byte("\xff\xfe\xc0\xaf")),
 		story{
 			"length-not-minimal", "a length in more octets than it needs passes as it is", "a frame of 5 octets whose length is spelled in 8", "5.2",
-			[][]byte{append([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0}, "hello"...)},
-			[][]byte{append([]byte{0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0, 5}, "hello"...)},
+			func(masked bool) [][]byte {
+				if masked {
+					return [][]byte{append([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0}, "hello"...)}
+				}
+				return [][]byte{append([]byte{0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0, 5}, "hello"...)}
+			},
 		},
-		story{"byte-by-byte", "a frame that comes octet by octet passes octet by octet", "a frame in pieces of one octet, each after the last has arrived", "5.2", piecewise(wsFrame(0x81, true, text)), piecewise(wsFrame(0x81, false, text))},
+		story{"byte-by-byte", "a frame that comes octet by octet passes octet by octet", "a frame in pieces of one octet, each after the last has arrived", "5.2", func(masked bool) [][]byte { return piecewise(wsFrame(0x81, masked, text)) }},
 		story{
 			"joined", "many frames in one piece pass as they are", "fifty frames in one piece", "5.2",
-			[][]byte{bytes.Repeat(wsFrame(0x81, true, text), 50)},
-			[][]byte{bytes.Repeat(wsFrame(0x81, false, text), 50)},
+			func(masked bool) [][]byte { return [][]byte{bytes.Repeat(wsFrame(0x81, masked, text), 50)} },
 		},
 		story{
 			"no-frames", "octets that are no frames pass as they are, and nothing is put between them", "octets that are no WebSocket frames", "5",
-			[][]byte{[]byte("\x8f\xff\xff\xff\xff\xff\xff\xff\xff\xffrubbish"), []byte("more of it")},
-			[][]byte{[]byte("SSH-2.0-x\r\n"), {0xff, 0xff, 0xff}},
+			func(masked bool) [][]byte {
+				if masked {
+					return [][]byte{[]byte("\x8f\xff\xff\xff\xff\xff\xff\xff\xff\xffrubbish"), []byte("more of it")}
+				}
+				return [][]byte{[]byte("SSH-2.0-x\r\n"), {0xff, 0xff, 0xff}}
+			},
 		},
 	)
 }
@@ -123,10 +132,10 @@ func framesOn(version string) []Case {
 // tell sends a story up and down.
 func (e *Env) tell(s story) {
 	t, b := e.Open()
-	for _, p := range s.up {
+	for _, p := range s.pieces(true) {
 		e.pass("up", p, t.Write, b.WantBytes)
 	}
-	for _, p := range s.down {
+	for _, p := range s.pieces(false) {
 		e.pass("down", p, b.Write, t.WantBytes)
 	}
 }

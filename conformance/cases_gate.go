@@ -10,7 +10,11 @@ import (
 // gateCases are the answers of part D and E that open a tunnel or must not. They
 // are what a client of RFC 6455 section 4.1 checks, and the gateway is one.
 func gateCases() []Case {
-	return slices.Concat(chosenWrongly(), acceptCases(), upgradeCases(), falseOpenCases(), malformedAnswers())
+	return ofRows(map[string]int{
+		"accept-missing": 79, "accept-other-key": 80, "accept-letter-case": 81, "accept-twice": 83,
+		"upgrade-missing": 84, "upgrade-foo": 84, "upgrade-list": 84, "connection-missing": 86, "connection-close": 86,
+		"200": 91, "200-dressed-up": 91, "204": 92, "206": 92, "226": 92,
+	}, slices.Concat(chosenWrongly(), acceptCases(), upgradeCases(), falseOpenCases(), malformedAnswers()))
 }
 
 // reply is an answer of the backend to a handshake with key.

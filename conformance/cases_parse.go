@@ -28,7 +28,9 @@ type spoken struct {
 
 // fill puts the case's own words into octets.
 func (e *Env) fill(octets string) string {
+	octets = strings.NewReplacer("{3000 fields}", strings.Repeat("X-Many: 1234567890\n", 3000)).Replace(octets)
 	return strings.NewReplacer(
+		"{300k}", strings.Repeat("a", 300000), "{1M}", strings.Repeat("a", 1<<20),
 		"{x}", e.Path("x"), "{smuggled}", "GET "+e.Path("smuggled")+" HTTP/1.1\r\nHost: a\r\n\r\n",
 		"{length}", fmt.Sprint(len("GET "+e.Path("smuggled")+" HTTP/1.1\r\nHost: a\r\n\r\n")), "{tag}", "X-Case: "+e.token, "{host}", e.Authority(), "\n", "\r\n", "\x01", "\n",
 	).Replace(octets)
@@ -41,7 +43,7 @@ func parse(base Case, all ...spoken) []Case {
 		c := base
 		c.ID = "h1/parse/" + s.id
 		c.Title = s.title
-		shown := strings.NewReplacer("{x}", "/x", "{smuggled}", "GET /smuggled …", "{tag}\n", "", "{host}", "host", "\n", "\r\n", "\x01", "\n").Replace(s.octets)
+		shown := strings.NewReplacer("{300k}", "aaa (300,000 octets)", "{1M}", "aaa (1 MiB)", "{3000 fields}", "X-Many: 1234567890\n (3,000 times)", "{x}", "/x", "{smuggled}", "GET /smuggled …", "{tag}\n", "", "{host}", "host", "\n", "\r\n", "\x01", "\n").Replace(s.octets)
 		if len(shown) > 160 {
 			shown = shown[:120] + "…"
 		}
@@ -266,11 +268,11 @@ func requestLines() []Case {
 			spoken{id: "vertical-tab", title: "a vertical tab behind the method is 400", octets: "GET\x0b{x} HTTP/1.1\nHost: a\n\n", statuses: bad400},
 			spoken{id: "space-at-the-end", title: "a space behind the version is 400", octets: "GET {x} HTTP/1.1 \nHost: a\n\n", statuses: bad400},
 		),
-		parse(long, spoken{id: "long-target", title: "a target of 300,000 octets is 414, if it is not served", octets: "GET {x}" + strings.Repeat("a", 300000) + " HTTP/1.1\nHost: a\n\n", statuses: []int{414}, served: anyhow}),
+		parse(long, spoken{id: "long-target", title: "a target of 300,000 octets is 414, if it is not served", octets: "GET {x}{300k} HTTP/1.1\nHost: a\n\n", statuses: []int{414}, served: anyhow}),
 		parse(
 			fields,
-			spoken{id: "long-field", title: "a field of 300,000 octets is 431, if it is not served", octets: "GET {x} HTTP/1.1\nHost: a\nFoo: " + strings.Repeat("a", 300000) + "\n\n", statuses: []int{431}, served: anyhow},
-			spoken{id: "many-fields", title: "3000 fields are 431, if they are not served", octets: "GET {x} HTTP/1.1\nHost: a\n" + strings.Repeat("X-Many: 1234567890\n", 3000) + "\n", statuses: []int{431}, served: anyhow},
+			spoken{id: "long-field", title: "a field of 300,000 octets is 431, if it is not served", octets: "GET {x} HTTP/1.1\nHost: a\nFoo: {300k}\n\n", statuses: []int{431}, served: anyhow},
+			spoken{id: "many-fields", title: "3000 fields are 431, if they are not served", octets: "GET {x} HTTP/1.1\nHost: a\n{3000 fields}\n", statuses: []int{431}, served: anyhow},
 		),
 		parse(
 			Case{RFC: "9112", Section: "2.2", Level: Should, Rows: []int{211}, Text: Text{
@@ -373,7 +375,7 @@ func chunkSyntax() []Case {
 				Rule: "A recipient limits the length of chunk extensions and answers with a 4xx.",
 				Why:  "They are content that no limit of content counts.",
 			}},
-			spoken{id: "chunk-extension-long", title: "a chunk extension of 1 MiB is refused", octets: post + "5;ext=" + strings.Repeat("a", 1<<20) + "\nhello\n0\n\n"},
+			spoken{id: "chunk-extension-long", title: "a chunk extension of 1 MiB is refused", octets: post + "5;ext={1M}\nhello\n0\n\n"},
 		),
 	)
 }

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"slices"
+	"strings"
 
 	"wsgate/internal/rawpeer"
 )
@@ -34,6 +35,16 @@ func heads(base Case, judge func(*Env, Stream), all ...head) []Case {
 	return cases
 }
 
+// ofRows gives cases, by the ends of their ids, rows of their own.
+func ofRows(rows map[string]int, cases []Case) []Case {
+	for i := range cases {
+		if row := rows[cases[i].ID[strings.LastIndexByte(cases[i].ID, '/')+1:]]; row != 0 {
+			cases[i].Rows = []int{row}
+		}
+	}
+	return cases
+}
+
 // malformed makes cases of heads that are malformed.
 func malformed(base Case, all ...head) []Case {
 	if base.Text.Sees == "" {
@@ -62,7 +73,11 @@ func prefix(pairs ...string) func(*Env, rawpeer.Fields) rawpeer.Fields {
 
 // refusedCases are the heads of part B that no backend may ever see.
 func refusedCases() []Case {
-	return slices.Concat(missingCases(), pseudoCases(), protocolCases(), specificCases(), otherRefusals())
+	return ofRows(map[string]int{
+		"empty-path": 16, "path-without-slash": 17, "path-asterisk": 17, "path-absolute": 17,
+		"pseudo-after-field": 20, "unknown-pseudo": 21, "status-in-request": 21,
+		"connection-field": 31, "upgrade-field": 32, "keep-alive-field": 33, "proxy-connection-field": 33, "transfer-encoding-field": 33, "te-gzip": 34,
+	}, slices.Concat(missingCases(), pseudoCases(), protocolCases(), specificCases(), otherRefusals()))
 }
 
 func missingCases() []Case {
