@@ -125,8 +125,18 @@ type running struct {
 	place
 }
 
-// run starts a contender afresh and waits until it listens.
-func (l *lab) run(c *contender, column string) (*running, error) {
+// run starts a contender afresh and waits until it listens. A port that was free
+// may be taken by the time it is asked for: then others are tried.
+func (l *lab) run(c *contender, column string) (r *running, err error) {
+	for range 3 {
+		if r, err = l.try(c, column); err == nil || l.ctx.Err() != nil {
+			return r, err
+		}
+	}
+	return nil, err
+}
+
+func (l *lab) try(c *contender, column string) (*running, error) {
 	dir, err := os.MkdirTemp(l.dir, c.name)
 	if err != nil {
 		return nil, err
