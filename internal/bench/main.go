@@ -30,10 +30,10 @@ func main() {
 
 // options are the flags.
 type options struct {
-	suite, bin, results, only, docs string
-	rounds                          int
-	d                               time.Duration
-	more, report                    bool
+	suite, bin, results, only, docs, builds string
+	rounds                                  int
+	d                                       time.Duration
+	more, report                            bool
 }
 
 func run(ctx context.Context) (bool, error) {
@@ -48,6 +48,7 @@ func run(ctx context.Context) (bool, error) {
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds; 0: as the suite has it")
 	flag.DurationVar(&o.d, "for", 0, "time of one measurement; 0: as the suite has it")
 	flag.StringVar(&o.docs, "docs", "", "directory with performance.md: table and plots are written there")
+	flag.StringVar(&o.builds, "builds", "", "instead of other gateways: builds of wsgate by comma, each compared with the first")
 	flag.IntVar(&scaling.tunnels, "tunnels", 0, "scale: tunnels; 0: nine tenths of the limit on descriptors")
 	flag.DurationVar(&scaling.hold, "hold", 70*time.Second, "scale: how long they are held")
 	flag.Parse()
@@ -82,6 +83,9 @@ func (s *suite) bench(ctx context.Context, o *options) (bool, error) {
 		return false, err
 	}
 	defer l.close()
+	if o.builds != "" {
+		return s.compare(l, strings.Split(o.builds, ","), o)
+	}
 	all := l.contenders()
 	for _, c := range all {
 		if c.program == "" && slices.Contains(s.must, c.name) {

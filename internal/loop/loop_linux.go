@@ -24,7 +24,8 @@ type Loop struct {
 	base     time.Time // zero of the loop's clock
 	now      time.Time // of this turn
 	epfd     int
-	epf      *os.File // owns epfd; it is in Go's netpoller
+	gate     int      // an epoll that watches epfd while the loop is parked
+	epf      *os.File // owns gate; it is in Go's netpoller
 	raw      syscall.RawConn
 	wakefd   int
 	onPoll   func(uintptr) bool
@@ -76,7 +77,7 @@ const (
 // New makes a loop: epoll, eventfd, buffers. It starts nothing and fails where
 // epoll descriptors cannot be polled.
 func New(cfg Config) (*Loop, error) {
-	l := &Loop{id: cfg.ID, linger: cfg.CloseLinger, base: time.Now(), epoll: epollWait, epfd: -1, wakefd: -1}
+	l := &Loop{id: cfg.ID, linger: cfg.CloseLinger, base: time.Now(), epoll: epollWait, epfd: -1, gate: -1, wakefd: -1}
 	if l.linger <= 0 {
 		l.linger = 10 * time.Second
 	}
@@ -108,7 +109,15 @@ func (l *Loop) open() error {
 	if err = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	if l.epf, l.raw, err = pollable(l.epfd, "epoll"); err != nil {
+	// The netpoller gets the gate: an epoll of its own would wake the thread that
+	// waits there at every event, also while the loop runs and looks for itself.
+	if l.gate, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err = unix.EpollCtl(l.gate, unix.EPOLL_CTL_ADD, l.epfd, &unix.EpollEvent{}); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	if l.epf, l.raw, err = pollable(l.gate, "epoll"); err != nil {
 		return err
 	}
 	return nil
@@ -138,10 +147,13 @@ func (l *Loop) release() {
 	if l.wakefd >= 0 {
 		unix.Close(l.wakefd)
 	}
+	if l.epfd >= 0 {
+		unix.Close(l.epfd)
+	}
 	if l.epf != nil {
 		l.epf.Close()
-	} else if l.epfd >= 0 {
-		unix.Close(l.epfd)
+	} else if l.gate >= 0 {
+		unix.Close(l.gate)
 	}
 }
 

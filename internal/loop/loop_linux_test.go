@@ -417,3 +417,35 @@ func TestGroupStartAndStop(t *testing.T) {
 		}
 	}
 }
+
+// TestGate: once a loop was woken by an event, further ones are not passed on to
+// the netpoller while it runs: its thread would wake up for nothing.
+func TestGate(t *testing.T) {
+	l := newLoop(t)
+	ready := func(fd int) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		if err != nil {
+			t.Errorf("poll: got %v, want no error", err)
+		}
+		return n == 1
+	}
+	var parks uint64
+	woken := 0 // turns that a post began by waking the loop
+	for woken < 20 {
+		on(t, l, func() {
+			if l.parks == parks {
+				return
+			}
+			parks = l.parks
+			woken++
+			sysWake(l.wakefd)
+			if !ready(l.epfd) {
+				t.Error("got no event at the loop's epoll, want one")
+			}
+			if ready(l.gate) {
+				t.Error("got an event at the gate, want none while the loop runs")
+			}
+		})
+	}
+}

@@ -117,3 +117,10 @@ func soError(fd int32) unix.Errno {
 	}
 	return unix.Errno(v)
 }
+
+// sysRewatch changes what a descriptor is watched for.
+func sysRewatch(epfd, fd int, events uint32) unix.Errno {
+	ev := unix.EpollEvent{Events: events}
+	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	return e
+}

@@ -105,11 +105,25 @@ func (l *Loop) poll(uintptr) bool {
 	l.gauge.since.Store(0)
 	l.parked = true
 	l.parks++
+	if e := sysRewatch(l.gate, l.epfd, unix.EPOLLIN|unix.EPOLLONESHOT); e != 0 {
+		panic(fmt.Sprintf("event loop %d: epoll_ctl: %v", l.id, e))
+	}
 	return false
+}
+
+// shutGate takes the event that woke the loop, and with it shuts the gate: it is
+// opened for one event. If there was none (a timer did it) the gate stays open,
+// which costs the netpoller's thread a look for nothing. It must not be shut in
+// any other way: an event that stays behind would keep the next one from being
+// told when the gate opens.
+func (l *Loop) shutGate() {
+	var one [1]unix.EpollEvent
+	_, _ = epollWait(l.gate, one[:]) // nothing, or interrupted: it stays open
 }
 
 // unpark notes that the loop runs again.
 func (l *Loop) unpark() {
+	l.shutGate()
 	l.awake.Store(true)
 	l.parked = false
 	l.now = time.Now()
