@@ -84,26 +84,35 @@ func readHunks(diff string) (all []hunk, err error) {
 	return all, nil
 }
 
-// build makes the program with the mutant's files in the place of ours.
-func (m *mutant) build(dir string) (string, error) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return "", err
-	}
+// apply returns the files that the patch changes, as they are then.
+func (m *mutant) apply(root string) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, h := range m.hunks {
 		text, ok := files[h.file]
 		if !ok {
 			b, err := os.ReadFile(filepath.Join(root, h.file))
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 			text = string(b)
 		}
 		if n := strings.Count(text, h.old); n != 1 {
-			return "", fmt.Errorf("the patch does not apply to %s: these lines stand there %d times, want once:\n%s", h.file, n, h.old)
+			return nil, fmt.Errorf("mutants/%s.patch does not apply to %s: these lines stand there %d times, want once; who moved them moves the patch:\n%s", m.name, h.file, n, h.old)
 		}
 		files[h.file] = strings.Replace(text, h.old, h.new, 1)
+	}
+	return files, nil
+}
+
+// build makes the program with the mutant's files in the place of ours.
+func (m *mutant) build(dir string) (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	files, err := m.apply(root)
+	if err != nil {
+		return "", err
 	}
 	overlay := struct{ Replace map[string]string }{make(map[string]string)}
 	for name, text := range files {
@@ -195,12 +204,15 @@ func (m *mutant) test(t *testing.T, dir string) {
 	}
 }
 
-// TestMutantsReach: every case of these parts fails for at least one mutant, and
-// patches name cases that there are.
+// TestMutantsReach: every patch applies and names cases that there are, and every
+// case of these parts fails for at least one mutant.
 func TestMutantsReach(t *testing.T) {
 	killed := make(map[string]bool)
 	all := mutants(t)
 	for _, m := range all {
+		if _, err := m.apply("../.."); err != nil {
+			t.Error(err)
+		}
 		for _, id := range m.fails {
 			if _, err := conformance.Find(id); err != nil {
 				t.Errorf("%s: %v", m.name, err)
