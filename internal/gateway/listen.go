@@ -139,7 +139,11 @@ func (l *listener) accepted(a loop.Accepted) {
 }
 
 func (l *listener) client(c *loop.Conn, state *tls.ConnectionState) *bridge.Client {
-	return &bridge.Client{Remote: c.RemoteAddr(), Local: c.LocalAddr(), TLS: state, Listener: l.name()}
+	local := l.addr // that of all its connections, if it is one
+	if local.Addr().IsUnspecified() {
+		local = c.LocalAddr()
+	}
+	return &bridge.Client{Remote: c.RemoteAddr(), Local: local, TLS: state, Listener: l.name()}
 }
 
 // acceptTLS is the accept loop of an https listener. At the bound of

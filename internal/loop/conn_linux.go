@@ -35,7 +35,7 @@ type connFlags uint16
 const (
 	readable connFlags = 1 << iota // the socket may have input
 	hup                            // RDHUP, HUP, ERR or a failed write: read to the end, short reads included
-	sockErr                        // ERR or HUP: there may be an SO_ERROR
+	sockErr                        // ERR: there may be an SO_ERROR
 	eof                            // the peer's FIN was read
 	ended                          // End was told
 	muted                          // short Data or Want 0: waits for Resume
@@ -177,14 +177,20 @@ func (c *Conn) CloseWrite() {
 	c.settle()
 }
 
-// sendFIN is the end of our direction on the wire.
+// sendFIN is the end of our direction on the wire. Where nothing more can come the
+// close that follows sends it.
 func (c *Conn) sendFIN() {
-	if e := sysShutdown(c.fd); e != 0 {
-		c.remember(e)
-		return
+	if !c.over() {
+		if e := sysShutdown(c.fd); e != 0 {
+			c.remember(e)
+			return
+		}
 	}
 	c.set(finSent)
 }
+
+// over reports whether the peer's direction has ended and its owner knows.
+func (c *Conn) over() bool { return c.has(eof) && c.has(ended|detached) }
 
 // Reset cuts both directions with an RST. After both have ended in order, after
 // Finish and after Broken it does nothing. ReasonComplete is Finish: an RST could
@@ -231,7 +237,7 @@ func (c *Conn) detach(linger time.Duration) {
 func (c *Conn) settle() {
 	switch {
 	case c.has(dead) || c.fail != nil:
-	case c.has(finSent) && c.has(eof) && c.has(ended|detached):
+	case c.has(finSent) && c.over():
 		c.release()
 	case c.has(wrClosed) && c.has(ended) && !c.has(detached):
 		c.detach(c.loop.linger) // TLS: output or the peer's FIN is still on its way

@@ -5,11 +5,11 @@ import (
 )
 
 // event takes what epoll says. HUP and ERR only mean that there is something to
-// read, if only an error.
+// read, if only an error. HUP without ERR is the end of both directions in order.
 func (c *Conn) event(ev uint32) {
 	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.set(hup)
-		if ev&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if ev&unix.EPOLLERR != 0 {
 			c.set(sockErr)
 		}
 	}

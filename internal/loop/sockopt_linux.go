@@ -175,11 +175,11 @@ func peerAddr(fd int32) netip.AddrPort {
 }
 
 func localAddr(fd int32) netip.AddrPort {
-	sa, err := unix.Getsockname(int(fd))
-	if err != nil {
+	var raw unix.RawSockaddrAny
+	if sysSockname(fd, &raw) != 0 {
 		return netip.AddrPort{}
 	}
-	return addrPort(sa)
+	return rawAddr(&raw)
 }
 
 // ephemeralPort reads where the range of outgoing ports begins; 1024 if that

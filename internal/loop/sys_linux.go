@@ -54,6 +54,13 @@ func sysAccept(fd int32, from *unix.RawSockaddrAny) (int32, unix.Errno) {
 	return int32(n), e
 }
 
+// sysSockname asks for a socket's own address.
+func sysSockname(fd int32, own *unix.RawSockaddrAny) unix.Errno {
+	size := uint32(unix.SizeofSockaddrAny)
+	_, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(own)), uintptr(unsafe.Pointer(&size)))
+	return e
+}
+
 // sysWake adds to an eventfd.
 func sysWake(fd int) {
 	one := [8]byte{1} // any value but 0 and 2^64-1 does, so the byte order is no matter
