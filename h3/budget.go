@@ -89,9 +89,11 @@ type Counters struct {
 	UniStreams   atomic.Int64
 	HeaderBomb   atomic.Int64
 	HeaderLength atomic.Int64 // a HEADERS frame far over the limit
+	HeaderMemory atomic.Int64 // field sections that are not complete, all together
 
 	HeaderTimeout atomic.Int64 // streams whose head took too long
 	IdleTimeout   atomic.Int64 // connections without a request for too long
+	OutputStall   atomic.Int64 // streams whose last octets the client did not take
 }
 
 // counterOf returns the counter of a bucket's bound.

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	settingMaxSection = 0x06 // SETTINGS_MAX_FIELD_SECTION_SIZE (RFC 9114 section 7.2.4.1)
-	settingConnect    = 0x08 // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 9220 section 5)
+	settingMaxSection = 0x06           // SETTINGS_MAX_FIELD_SECTION_SIZE (RFC 9114 section 7.2.4.1)
+	settingConnect    = 0x08           // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 9220 section 5)
+	settingReserved   = 0x1f*11 + 0x21 // without a meaning (section 7.2.4.1)
 )
 
 // farID is the GOAWAY that says nothing yet of the last request (RFC 9114 section
@@ -54,8 +55,13 @@ type conn struct {
 	timerAt   time.Time
 	idleSince time.Time
 	drainAt   time.Time // when the final GOAWAY is due
-	partAt    time.Time // when a connection without streams is closed
 	heads     int       // streams whose head is not complete
+	leaving   int       // streams that are over but for octets that wait
+	blocks    int       // octets of field sections that are not complete
+
+	partAt   time.Time // when a connection without streams is closed
+	partEnd  time.Time // the same, whatever still goes out
+	partSent uint64    // octets sent when partAt was set
 }
 
 func newConn(sh *shard, q quicConn, client *bridge.Client) *conn {
@@ -85,6 +91,7 @@ func (c *conn) start() {
 		p = append(appendVarint(p, settingConnect), 1)
 	}
 	p = appendVarint(appendVarint(p, settingMaxSection), uint64(sh.lim.header))
+	p = append(appendVarint(p, settingReserved), 0) // RFC 9114 section 7.2.4.1: SHOULD
 	c.control.write(append(appendFrame([]byte{streamControl}, frameSettings, len(p)), p...))
 	c.wake(c.born.Add(sh.lim.alive))
 	if sh.srv.draining.Load() {
@@ -141,7 +148,11 @@ func (c *conn) lost(err *bridge.ResetError) {
 	delete(c.sh.conns, c)
 	c.sh.srv.conns.Add(-1)
 	for _, s := range c.streams {
-		s.lose(err)
+		if s.has(isLeaving) {
+			c.left(s)
+		} else {
+			s.lose(err)
+		}
 	}
 }
 
@@ -165,14 +176,24 @@ func (c *conn) sendGoaway(id uint64) {
 	c.control.write(append(appendFrame(nil, frameGoaway, len(p)), p...))
 }
 
+// partTime bounds how long a drained connection waits for its last octets to arrive.
+const partTime = 10 * time.Second
+
 // part closes a drained connection after its last stream, once what was written
-// had time to arrive.
+// has arrived: then nothing goes out any more, nor is anything repeated.
 func (c *conn) part() {
 	if !c.final || c.slots > 0 || c.parting || c.over {
 		return
 	}
 	c.parting = true
-	c.partAt = c.sh.loop.Now().Add(min(max(3*c.q.roundTrip(), 250*time.Millisecond), 3*time.Second))
+	c.partEnd = c.sh.loop.Now().Add(partTime)
+	c.watchSent()
+}
+
+// watchSent looks again later whether something still goes out.
+func (c *conn) watchSent() {
+	c.partSent = c.q.sent()
+	c.partAt = c.sh.loop.Now().Add(max(6*c.q.roundTrip(), 250*time.Millisecond))
 	c.wake(c.partAt)
 }
 
@@ -207,16 +228,18 @@ func (c *conn) tick() {
 	switch {
 	case c.parting:
 		if !now.Before(c.partAt) {
-			c.fail(connErr(errNone, ""))
-			return
+			if c.q.sent() == c.partSent || !now.Before(c.partEnd) {
+				c.fail(connErr(errNone, ""))
+				return
+			}
+			c.watchSent()
 		}
 		sooner(c.partAt)
-	case c.slots == 0 && now.Sub(c.idleSince) >= c.sh.lim.idle:
+	case c.slots > 0 || c.draining:
+	case now.Sub(c.idleSince) >= c.sh.lim.idle:
 		c.sh.count.IdleTimeout.Add(1)
-		c.sendGoaway(c.nextID)
-		c.fail(connErr(errNone, ""))
-		return
-	case c.slots == 0:
+		c.drain() // a request may be under way
+	default:
 		sooner(c.idleSince.Add(c.sh.lim.idle))
 	}
 	if c.draining && !c.final {
@@ -224,6 +247,9 @@ func (c *conn) tick() {
 	}
 	if c.heads > 0 {
 		sooner(c.slowHeads(now))
+	}
+	if c.leaving > 0 {
+		sooner(c.slowLeavers(now))
 	}
 	c.wake(next)
 }
@@ -238,6 +264,24 @@ func (c *conn) slowHeads(now time.Time) time.Time {
 		case !now.Before(due):
 			c.sh.count.HeaderTimeout.Add(1)
 			s.abort(errRequestRejected) // RFC 9114 section 4.1.1: nothing was done
+		case due.Before(next):
+			next = due
+		}
+	}
+	return next
+}
+
+// slowLeavers cuts streams whose last octets the client does not take and returns
+// when the next one is due.
+func (c *conn) slowLeavers(now time.Time) time.Time {
+	next := now.Add(c.sh.lim.stall)
+	for _, s := range c.streams {
+		switch due := s.born.Add(c.sh.lim.stall); {
+		case !s.has(isLeaving):
+		case !now.Before(due):
+			c.sh.count.OutputStall.Add(1)
+			s.q.reset(errRequestCancelled)
+			c.left(s)
 		case due.Before(next):
 			next = due
 		}

@@ -14,6 +14,10 @@ import (
 	"wsgate/internal/field"
 )
 
+// blocksFactor: field sections that are not complete may hold so many times
+// MaxHeader on a connection.
+const blocksFactor = 16
+
 // bombFactor: a field section that decodes to more than so many times MaxHeader
 // ends the connection.
 const bombFactor = 16
@@ -31,6 +35,9 @@ type headScratch struct {
 func (sh *shard) decode(c *conn, block []byte) (fields bridge.Fields, over bool, err error) {
 	h := &sh.head
 	h.fields = h.fields[:0]
+	if block, err = withoutBase(block); err != nil {
+		return nil, false, err
+	}
 	size := 0
 	for next := h.dec.Decode(block); ; {
 		f, err := next()
@@ -55,6 +62,30 @@ func (sh *shard) decode(c *conn, block []byte) (fields bridge.Fields, over bool,
 		err = c.calm(headerBomb)
 	}
 	return h.fields, over, err
+}
+
+// withoutBase judges the prefix of a field section (RFC 9204 section 4.5.1). A base
+// is of no use without a dynamic table, and the decoder wants none.
+func withoutBase(block []byte) ([]byte, error) {
+	if len(block) >= 2 && block[0] == 0 && block[1] == 0 {
+		return block, nil
+	}
+	if len(block) < 2 || block[0] != 0 {
+		return nil, connErr(errDecompression, "field section refers to a dynamic table, which has no capacity")
+	}
+	if block[1]&0x80 != 0 {
+		return nil, connErr(errDecompression, "negative base of a field section")
+	}
+	n := 2
+	if block[1] == 0x7f {
+		for n < len(block) && block[n]&0x80 != 0 {
+			n++
+		}
+		if n++; n > len(block) || n > 2+10 {
+			return nil, connErr(errDecompression, "base of a field section is no integer")
+		}
+	}
+	return append([]byte{0, 0}, block[n:]...), nil
 }
 
 // encoder makes field sections with the static table alone.

@@ -118,6 +118,9 @@ func addrOf(a net.Addr) netip.AddrPort {
 // roundTrip implements quicConn.
 func (x *qconn) roundTrip() time.Duration { return x.q.ConnectionStats().SmoothedRTT }
 
+// sent implements quicConn.
+func (x *qconn) sent() uint64 { return x.q.ConnectionStats().BytesSent }
+
 // readStream and sendStream are the halves of streams of quic-go.
 type readStream interface {
 	Read(p []byte) (int, error)
@@ -371,10 +374,14 @@ func (st *qstream) flushed() {
 	case st.ended:
 	case st.fin:
 		st.close()
+		st.to.writable()
 	default:
 		st.to.writable()
 	}
 }
+
+// unsent implements sender.
+func (st *qstream) unsent() bool { return st.writing && !st.ended }
 
 // end implements sender.
 func (st *qstream) end() {

@@ -21,10 +21,15 @@ const (
 // that FIN came with it; without it, it may still be all.
 func (s *stream) request(fields bridge.Fields, over, end bool) error {
 	c := s.c
+	c.follow()
+	method := ""
 	for i := range fields {
-		if fields[i].Name == ":method" && fields[i].Value == http.MethodHead {
-			s.flags |= isHead
+		if fields[i].Name == ":method" {
+			method = fields[i].Value
 		}
+	}
+	if method == http.MethodHead || method == "" { // one that is unknown may be HEAD
+		s.flags |= isHead
 	}
 	if over {
 		c.sh.count.HeaderLimit.Add(1)

@@ -42,6 +42,10 @@ type Server struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout ends a connection that has had no request for so long; default 3 min.
 	IdleTimeout time.Duration
+	// StallTimeout cuts a stream whose last octets the client does not take for so
+	// long; default 60 s. Before its end that is a matter of the tunnel and of
+	// Exchange.
+	StallTimeout time.Duration
 	// KeepAlive is the interval of QUIC PINGs, which keep a connection alive
 	// while it has tunnels, and find a dead one; default 15 s, at most 15 s.
 	KeepAlive time.Duration
@@ -76,6 +80,7 @@ type Server struct {
 type limits struct {
 	streams, tunnels, header int
 	headerTime, idle, alive  time.Duration
+	stall                    time.Duration
 }
 
 // maxKeepAlive is half of the time after which QUIC takes a silent peer for dead.
@@ -85,7 +90,7 @@ func (s *Server) limits() limits {
 	return limits{
 		streams: or(s.MaxStreams, 250), tunnels: or(s.MaxTunnels, 200), header: or(s.MaxHeader, 64<<10),
 		headerTime: or(s.HeaderTimeout, 10*time.Second), idle: or(s.IdleTimeout, 3*time.Minute),
-		alive: min(or(s.KeepAlive, maxKeepAlive), maxKeepAlive),
+		alive: min(or(s.KeepAlive, maxKeepAlive), maxKeepAlive), stall: or(s.StallTimeout, time.Minute),
 	}
 }
 

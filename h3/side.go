@@ -90,7 +90,7 @@ func (s *stream) abort(code ErrCode) {
 	if s.has(isCut | isOver) {
 		return
 	}
-	if !s.has(sentEnded) {
+	if !s.has(sentEnded) || code != errNone && s.q.unsent() {
 		s.q.reset(code)
 	}
 	s.q.stop(code)

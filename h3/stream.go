@@ -22,6 +22,7 @@ const (
 	trailed                     // trailers came
 	held                        // the slot outlives the wire: work is not over
 	isHead                      // the method is HEAD: no answer has content
+	isLeaving                   // over but for octets that QUIC has not taken yet
 )
 
 // stream is a request stream (RFC 9114 section 6.1) and the bridge.Side of a
@@ -34,11 +35,11 @@ type stream struct {
 	web *webStream // of an ordinary request
 
 	id    uint64
-	born  time.Time
+	born  time.Time // then when it began to leave
 	flags flags
 	fr    frames
-	block []byte // of a HEADERS frame that is not complete; nil without one
-	broke *bridge.ResetError
+	block []byte             // of a HEADERS frame that is not complete; nil without one
+	broke *bridge.ResetError // for an owner that has not come yet
 }
 
 func (s *stream) has(f flags) bool { return s.flags&f != 0 }
@@ -90,7 +91,16 @@ func (s *stream) step(p []byte, fin bool) (int, error) {
 			return n, err
 		}
 	case frameHeaders:
+		if s.block == nil && f.left == uint64(n) { // most sections come in one piece
+			f.left = 0
+			return n, s.section(p, fin)
+		}
+		if s.c.blocks+n > blocksFactor*s.c.sh.lim.header {
+			s.c.sh.count.HeaderMemory.Add(1)
+			return n, connErr(errExcessiveLoad, "too much of field sections that are not complete")
+		}
 		s.block = append(s.block, p...)
+		s.c.blocks += n
 	}
 	f.left -= uint64(n)
 	if f.left == 0 {
@@ -122,7 +132,6 @@ func (s *stream) beginFrame() error {
 			s.c.sh.count.HeaderLength.Add(1)
 			return connErr(errExcessiveLoad, "field section too large")
 		}
-		s.block = s.block[:0]
 		return nil
 	case frameCancelPush, frameSettings, framePushPromise, frameGoaway, frameMaxPushID:
 		return connErr(errFrameUnexpected, "frame that may not be on a request stream")
@@ -135,12 +144,24 @@ func (s *stream) beginFrame() error {
 
 // endFrame is the end of a frame; fin says that it is the last.
 func (s *stream) endFrame(fin bool) error {
-	s.fr.begun = false
-	if s.fr.typ != frameHeaders {
-		return nil
+	if s.fr.typ == frameHeaders {
+		block := s.block
+		s.dropBlock()
+		return s.section(block, fin)
 	}
-	block := s.block
+	s.fr.begun = false
+	return nil
+}
+
+// dropBlock lets go of what came of a field section.
+func (s *stream) dropBlock() {
+	s.c.blocks -= len(s.block)
 	s.block = nil
+}
+
+// section is a whole field section.
+func (s *stream) section(block []byte, fin bool) error {
+	s.fr.begun = false
 	fields, over, err := s.c.sh.decode(s.c, block)
 	switch {
 	case err != nil:
@@ -210,12 +231,16 @@ func (s *stream) wasReset(code ErrCode) { s.givenUp(code, "the client resets the
 // stopped implements receiver: STOP_SENDING. Whoever reads nothing any more has
 // given the other direction up, too (RFC 9114 section 4.4).
 func (s *stream) stopped(code ErrCode) {
-	if !s.has(sentEnded) {
+	if !s.has(sentEnded) || s.q.unsent() {
 		s.givenUp(code, "the client stops the stream")
 	}
 }
 
 func (s *stream) givenUp(code ErrCode, why string) {
+	if s.has(isLeaving) {
+		s.q.reset(errRequestCancelled)
+		s.c.left(s)
+	}
 	if s.has(isCut | isOver) {
 		return
 	}
@@ -264,6 +289,8 @@ func (s *stream) lose(err *bridge.ResetError) {
 		web.gone(err)
 	case far != nil:
 		far.Broken(err)
+	default:
+		s.broke = err // accepted, not yet bound: the owner hears of it after Bind
 	}
 	s.c.forget(s)
 }
@@ -271,7 +298,7 @@ func (s *stream) lose(err *bridge.ResetError) {
 // cut marks the stream as lost.
 func (s *stream) cut() {
 	s.flags |= isCut
-	s.block = nil
+	s.dropBlock()
 	if !s.has(headDone) {
 		s.flags |= headDone
 		s.c.heads--
@@ -290,14 +317,43 @@ func (s *stream) settle() {
 }
 
 // forget removes the stream from the table; its slot too unless work goes on.
+// What the client has not taken yet is such work.
 func (c *conn) forget(s *stream) {
 	if s.has(isOver) {
 		return
 	}
 	s.flags |= isOver
+	if s.q.unsent() && !c.over {
+		s.flags |= isLeaving
+		s.born = c.sh.loop.Now()
+		c.leaving++
+		c.wake(s.born.Add(c.sh.lim.stall))
+		return
+	}
 	delete(c.streams, s.id)
 	if !s.has(held) {
 		c.release(s)
+	}
+}
+
+// left ends the leaving of a stream.
+func (c *conn) left(s *stream) {
+	s.flags &^= isLeaving
+	c.leaving--
+	delete(c.streams, s.id)
+	if !s.has(held) {
+		c.release(s)
+	}
+}
+
+// unhold says that nobody works on the stream any more.
+func (s *stream) unhold() {
+	switch {
+	case !s.has(held):
+	case s.has(isOver) && !s.has(isLeaving):
+		s.c.release(s)
+	default:
+		s.flags &^= held
 	}
 }
 
@@ -323,6 +379,10 @@ func (c *conn) release(s *stream) {
 // writable implements receiver.
 func (s *stream) writable() {
 	switch {
+	case s.has(isLeaving):
+		if !s.q.unsent() {
+			s.c.left(s)
+		}
 	case s.has(isCut | isOver | sentEnded):
 	case s.web != nil:
 		if s.web.x != nil {

@@ -161,7 +161,7 @@ func (u *uni) frame(t uint64, p []byte) error {
 
 // settings obeys SETTINGS (RFC 9114 section 7.2.4).
 func (c *conn) settings(p []byte) error {
-	var seen []uint64
+	seen := make(map[uint64]bool)
 	for len(p) > 0 {
 		id, n := varint(p)
 		v, k := varint(p[n:])
@@ -169,18 +169,15 @@ func (c *conn) settings(p []byte) error {
 			return connErr(errFrame, "SETTINGS is cut short")
 		}
 		p = p[n+k:]
-		for _, s := range seen {
-			if s == id {
-				return connErr(errSettings, "setting twice")
-			}
-		}
-		seen = append(seen, id)
 		switch {
+		case seen[id]:
+			return connErr(errSettings, "setting twice")
 		case id >= 0x02 && id <= 0x05: // RFC 9114 section 7.2.4.1
 			return connErr(errSettings, "setting of HTTP/2")
 		case id == settingConnect && v > 1: // RFC 9220 section 5, RFC 8441 section 3
 			return connErr(errSettings, "SETTINGS_ENABLE_CONNECT_PROTOCOL is neither 0 nor 1")
 		}
+		seen[id] = true
 	}
 	return nil
 }

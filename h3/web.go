@@ -164,11 +164,5 @@ func (w *webStream) Done() {
 		// RFC 9114 section 4.1: the rest of the content is not wanted.
 		s.abort(errNone)
 	}
-	if s.has(held) {
-		if s.has(isOver) {
-			s.c.release(s)
-		} else {
-			s.flags &^= held
-		}
-	}
+	s.unhold()
 }

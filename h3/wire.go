@@ -17,6 +17,8 @@ type quicConn interface {
 	remote() netip.AddrPort
 	// roundTrip is about how long an answer takes.
 	roundTrip() time.Duration
+	// sent is how many octets went out so far, repeated ones too.
+	sent() uint64
 }
 
 // sender is the sending half of a stream.
@@ -27,8 +29,11 @@ type sender interface {
 	write(p []byte)
 	// end ends the direction in order, after all that was written.
 	end()
-	// reset ends it at once; what was written may be lost. After end it is nothing.
+	// reset ends it at once; what was written may be lost. It is nothing once end
+	// was called and nothing is unsent.
 	reset(code ErrCode)
+	// unsent reports whether octets wait for QUIC to take them.
+	unsent() bool
 }
 
 // quicStream is a stream that the client opened. One that came by itself has no
@@ -44,8 +49,8 @@ type quicStream interface {
 	release()
 }
 
-// receiver is told, on the loop, what comes on a stream. It is silent after
-// quicStream.stop but for writable, and after the end of the connection.
+// receiver is told, on the loop, what comes on a stream. After quicStream.stop it is
+// silent but for stopped and writable, and after the end of the connection it is silent.
 type receiver interface {
 	// data takes a prefix of p. What is left comes again after resume. fin says
 	// that FIN stands behind p, as far as is known.
@@ -56,6 +61,7 @@ type receiver interface {
 	wasReset(code ErrCode)
 	// stopped is the client's STOP_SENDING.
 	stopped(code ErrCode)
-	// writable says that there is room again after room was 0.
+	// writable says that there is room again after room was 0, and that nothing is
+	// unsent any more.
 	writable()
 }

@@ -1,0 +1,695 @@
+package h3
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/qpack"
+
+	"wsgate/bridge"
+	"wsgate/internal/exchange"
+)
+
+// fakeLoop is a loop with a clock that the test moves. Posts may come from
+// handlers' goroutines; everything else is the test's goroutine.
+type fakeLoop struct {
+	mu    sync.Mutex
+	cond  *sync.Cond
+	posts []func()
+
+	clock  time.Time
+	timers []fakeTimer
+	ends   []bridge.Flusher
+}
+
+type fakeTimer struct {
+	t  *bridge.Timer
+	at time.Time
+}
+
+func newLoop() *fakeLoop {
+	l := &fakeLoop{clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	l.cond = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *fakeLoop) Post(f func()) {
+	l.mu.Lock()
+	l.posts = append(l.posts, f)
+	l.mu.Unlock()
+	l.cond.Signal()
+}
+
+func (l *fakeLoop) After(d time.Duration, t *bridge.Timer) {
+	for i := range l.timers {
+		if l.timers[i].t == t {
+			l.timers[i].at = l.clock.Add(d)
+			return
+		}
+	}
+	l.timers = append(l.timers, fakeTimer{t, l.clock.Add(d)})
+}
+
+func (l *fakeLoop) Now() time.Time           { return l.clock }
+func (l *fakeLoop) TurnEnd(f bridge.Flusher) { l.ends = append(l.ends, f) }
+func (l *fakeLoop) Buffer(n int) []byte      { return make([]byte, 0, n) }
+func (l *fakeLoop) Free([]byte)              {}
+
+// turn runs posts and the ends of the turn until nothing is left.
+func (l *fakeLoop) turn() {
+	for {
+		l.mu.Lock()
+		posts := l.posts
+		l.posts = nil
+		l.mu.Unlock()
+		for _, f := range posts {
+			f()
+		}
+		ends := l.ends
+		l.ends = nil
+		for _, f := range ends {
+			f.Flush()
+		}
+		if len(posts)+len(ends) == 0 {
+			return
+		}
+	}
+}
+
+// wait runs turns until ok, waiting for posts of other goroutines.
+func (l *fakeLoop) wait(ok func() bool) {
+	for l.turn(); !ok(); l.turn() {
+		l.mu.Lock()
+		for len(l.posts) == 0 {
+			l.cond.Wait()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// sleep moves the clock by d and fires what is due on the way, in order.
+func (l *fakeLoop) sleep(d time.Duration) {
+	end := l.clock.Add(d)
+	for {
+		first := -1
+		for i, t := range l.timers {
+			if !t.at.After(end) && (first < 0 || t.at.Before(l.timers[first].at)) {
+				first = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		t := l.timers[first]
+		l.timers = append(l.timers[:first], l.timers[first+1:]...)
+		if t.at.After(l.clock) {
+			l.clock = t.at
+		}
+		t.t.Fire()
+		l.turn()
+	}
+	l.clock = end
+	l.turn()
+}
+
+// fakeQUIC is a QUIC connection.
+type fakeQUIC struct {
+	p       *peer
+	noUni   bool // the client allows no stream of ours
+	control *fakeStream
+	ends    int // calls of closeWith
+	code    ErrCode
+	at      netip.AddrPort
+	rtt     time.Duration
+	octets  uint64 // sent
+}
+
+func (q *fakeQUIC) openUni(to receiver) sender {
+	if q.noUni {
+		return nil
+	}
+	if q.control != nil {
+		q.p.t.Error("got a second stream of the server, want its control stream alone")
+	}
+	q.control = &fakeStream{p: q.p, id: 3, room1: -1, to: to}
+	return q.control
+}
+
+func (q *fakeQUIC) closeWith(code ErrCode, _ string) { q.ends, q.code = q.ends+1, code }
+func (q *fakeQUIC) remote() netip.AddrPort           { return q.at }
+func (q *fakeQUIC) roundTrip() time.Duration         { return q.rtt }
+func (q *fakeQUIC) sent() uint64                     { return q.octets }
+
+// fakeStream is a stream, with the manners of the adapter: what is not taken
+// comes again after resume, in a later turn; nothing comes after stop.
+type fakeStream struct {
+	p  *peer
+	id uint64
+	to receiver
+
+	in       []byte // not yet taken
+	fin      bool   // FIN stands behind in
+	finKnown bool   // and is known with the last octet
+	full     bool
+	posted   bool
+	over     bool // the end was delivered
+	stopped  bool
+
+	out      []byte
+	room1    int // how much room there is; -1: as the adapter has
+	waits    int // octets that QUIC has not taken
+	finOut   bool
+	resetOut bool
+	stopOut  bool
+	resetFor ErrCode
+	stopFor  ErrCode
+	released int
+	seen     struct{ fin, reset, stop bool } // said by take
+}
+
+func (f *fakeStream) room() int {
+	switch {
+	case f.finOut || f.resetOut || f.waits > 0:
+		return 0
+	case f.room1 >= 0:
+		return f.room1
+	}
+	return maxPayload + maxFrameHead
+}
+
+func (f *fakeStream) write(p []byte) {
+	if f.finOut || f.resetOut {
+		f.p.t.Errorf("stream %d: got %d octets written behind its end", f.id, len(p))
+	}
+	f.out = append(f.out, p...)
+	if f.room1 >= 0 {
+		if f.room1 -= len(p); f.room1 < 0 {
+			f.waits, f.room1 = f.waits-f.room1, 0
+		}
+	}
+}
+
+func (f *fakeStream) end() {
+	if f.finOut {
+		f.p.t.Errorf("stream %d: got a second FIN", f.id)
+	}
+	f.finOut = true
+}
+
+func (f *fakeStream) reset(code ErrCode) {
+	if f.finOut && f.waits == 0 {
+		return
+	}
+	f.resetOut, f.resetFor, f.waits = true, code, 0
+}
+
+func (f *fakeStream) unsent() bool { return f.waits > 0 }
+
+func (f *fakeStream) stop(code ErrCode) {
+	if !f.stopped {
+		f.stopped = true
+		f.stopOut, f.stopFor = !f.over && !(f.fin && f.finKnown), code // as quic-go does
+	}
+}
+
+func (f *fakeStream) resume() {
+	if f.full && !f.posted {
+		f.full, f.posted = false, true
+		f.p.loop.Post(f.deliver)
+	}
+}
+
+func (f *fakeStream) release() { f.released++ }
+
+// give says that QUIC has taken n more octets, or has so much room.
+func (f *fakeStream) give(n int) {
+	k := min(n, f.waits)
+	f.waits -= k
+	if f.room1 >= 0 {
+		f.room1 += n - k
+	}
+	if f.waits == 0 {
+		f.to.writable()
+	}
+	f.p.loop.turn()
+}
+
+func (f *fakeStream) deliver() {
+	f.posted = false
+	for !f.stopped && !f.full && len(f.in) > 0 {
+		p := bytes.Clone(f.in)
+		n := f.to.data(p, f.fin && f.finKnown)
+		clear(p) // not kept
+		f.in = f.in[n:]
+		f.full = n < len(p) && !f.stopped
+	}
+	if f.fin && !f.stopped && !f.over && len(f.in) == 0 {
+		f.over = true
+		f.to.ended()
+	}
+}
+
+// peer is a raw client: it writes any octets on any stream.
+type peer struct {
+	t        testing.TB
+	loop     *fakeLoop
+	q        *fakeQUIC
+	srv      *Server
+	c        *conn
+	client   *bridge.Client
+	streams  map[uint64]*fakeStream
+	nextUni  uint64
+	ctl      *fakeStream // the client's control stream
+	offers   []*fakeOffer
+	rejected []string // "status code" of each call of Rejected
+	piece    int      // octets in a piece; 0: all at once
+}
+
+// fakeOffer is an offer with what its owner was told.
+type fakeOffer struct {
+	bridge.Offer
+	gone *bridge.ResetError
+}
+
+// newPeer connects to a server and sends SETTINGS; change sets its options first.
+func newPeer(t testing.TB, change func(*Server)) *peer {
+	p := rawPeer(t, change)
+	p.ctl = p.uni(streamControl)
+	p.settings()
+	p.sends(p.ctl, nil)
+	p.control()
+	return p
+}
+
+func rawPeer(t testing.TB, change func(*Server)) *peer {
+	t.Helper()
+	p := &peer{
+		t: t, loop: newLoop(), srv: &Server{Counters: new(Counters)}, streams: make(map[uint64]*fakeStream), nextUni: 2,
+		client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:1234")},
+	}
+	p.srv.Offer = func(o bridge.Offer) {
+		f := &fakeOffer{Offer: o}
+		o.OnGone(func(e *bridge.ResetError) { f.gone = e })
+		p.offers = append(p.offers, f)
+	}
+	p.srv.Rejected = func(_ *bridge.Client, status int, code string) {
+		p.rejected = append(p.rejected, fmt.Sprint(status, " ", code))
+	}
+	if change != nil {
+		change(p.srv)
+	}
+	p.q = &fakeQUIC{p: p, at: p.client.Remote, rtt: 20 * time.Millisecond}
+	p.c = p.srv.serve(p.loop, p.q, p.client)
+	p.loop.turn()
+	return p
+}
+
+// uni opens a unidirectional stream of a type.
+func (p *peer) uni(kind uint64) *fakeStream {
+	f := p.rawUni()
+	p.sends(f, appendVarint(nil, kind))
+	return f
+}
+
+func (p *peer) rawUni() *fakeStream {
+	f := &fakeStream{p: p, id: p.nextUni, finOut: true}
+	p.nextUni += 4
+	f.to = p.c.uni(f)
+	return f
+}
+
+// open opens a request stream.
+func (p *peer) open(id uint64) *fakeStream {
+	f := &fakeStream{p: p, id: id, room1: -1}
+	p.streams[id] = f
+	f.to = p.c.bidi(id, f)
+	p.loop.turn()
+	return f
+}
+
+// at is a request stream, opened with the first use.
+func (p *peer) at(id uint64) *fakeStream {
+	if f := p.streams[id]; f != nil {
+		return f
+	}
+	return p.open(id)
+}
+
+// sends gives the server octets of a stream and runs its turn.
+func (p *peer) sends(f *fakeStream, b []byte) { p.send(f, b, false) }
+
+// send is sends; with end FIN is known to stand behind b.
+func (p *peer) send(f *fakeStream, b []byte, end bool) {
+	n := p.piece
+	if n <= 0 {
+		n = len(b)
+	}
+	for len(b) > 0 {
+		k := min(n, len(b))
+		f.in = append(f.in, b[:k]...)
+		b = b[k:]
+		f.fin = end && len(b) == 0
+		f.finKnown = f.fin
+		f.deliver()
+		p.loop.turn()
+	}
+	p.loop.turn()
+}
+
+// raw sends octets on a request stream.
+func (p *peer) raw(id uint64, b []byte) { p.sends(p.at(id), b) }
+
+// fin ends the client's direction of a stream.
+func (p *peer) fin(id uint64) { p.ends(p.at(id)) }
+
+func (p *peer) ends(f *fakeStream) {
+	f.fin = true
+	f.deliver()
+	p.loop.turn()
+}
+
+// reset is RESET_STREAM from the client, stopSending its STOP_SENDING.
+func (p *peer) reset(id uint64, code ErrCode) {
+	if f := p.at(id); !f.stopped && !f.over {
+		f.over = true
+		f.in = nil
+		f.to.wasReset(code)
+	}
+	p.loop.turn()
+}
+
+func (p *peer) stopSending(id uint64, code ErrCode) {
+	p.at(id).to.stopped(code)
+	p.loop.turn()
+}
+
+func rawFrame(kind uint64, payload ...byte) []byte {
+	return append(appendFrame(nil, kind, len(payload)), payload...)
+}
+
+func (p *peer) frame(id, kind uint64, payload ...byte) { p.raw(id, rawFrame(kind, payload...)) }
+
+// settings sends SETTINGS with ids and values.
+func (p *peer) settings(pairs ...uint64) {
+	var b []byte
+	for _, v := range pairs {
+		b = appendVarint(b, v)
+	}
+	p.sends(p.ctl, rawFrame(frameSettings, b...))
+}
+
+// block encodes fields given as name, value, name, value.
+func block(t testing.TB, fields ...string) []byte {
+	var b bytes.Buffer
+	e := qpack.NewEncoder(&b)
+	for i := 0; i+1 < len(fields); i += 2 {
+		if err := e.WriteField(qpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			t.Fatalf("encode %q: %v", fields[i], err)
+		}
+	}
+	if len(fields) == 0 {
+		return []byte{0, 0}
+	}
+	return b.Bytes()
+}
+
+// headers sends a field section; with end FIN is known to stand behind it.
+func (p *peer) headers(id uint64, end bool, fields ...string) {
+	p.send(p.at(id), rawFrame(frameHeaders, block(p.t, fields...)...), end)
+}
+
+var connectFields = []string{
+	":method", "CONNECT", ":protocol", "websocket", ":scheme", "https",
+	":path", "/chat", ":authority", "example.com", "sec-websocket-version", "13",
+}
+
+var getFields = []string{":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com"}
+
+func (p *peer) connectWS(id uint64) *fakeOffer {
+	p.t.Helper()
+	n := len(p.offers)
+	p.headers(id, false, connectFields...)
+	if len(p.offers) != n+1 {
+		p.t.Fatalf("got %d offers, want %d; server said %v", len(p.offers)-n, 1, p.take(id))
+	}
+	return p.offers[n]
+}
+
+// tunnel opens a tunnel and binds far to the server's side of it.
+func (p *peer) tunnel(id uint64, far bridge.Far) bridge.Side {
+	p.t.Helper()
+	s := p.connectWS(id).Accept(nil)
+	s.Bind(far)
+	p.loop.turn()
+	p.want(id, "HEADERS 200")
+	return s
+}
+
+func (p *peer) data(id uint64, end bool, payload string) {
+	p.send(p.at(id), rawFrame(frameData, []byte(payload)...), end)
+}
+
+// frame is one frame that the server sent.
+type frame struct {
+	typ     uint64
+	payload []byte
+	fields  []qpack.HeaderField // of HEADERS
+}
+
+func (f *frame) get(name string) string {
+	for _, x := range f.fields {
+		if x.Name == name {
+			return x.Value
+		}
+	}
+	return ""
+}
+
+// parse cuts frames; half of one stays.
+func parse(t testing.TB, b []byte) (all []frame, rest []byte) {
+	for {
+		typ, n := varint(b)
+		size, k := varint(b[min(n, len(b)):])
+		if n == 0 || k == 0 || uint64(len(b)-n-k) < size {
+			return all, b
+		}
+		f := frame{typ: typ, payload: bytes.Clone(b[n+k : n+k+int(size)])}
+		b = b[n+k+int(size):]
+		if typ == frameHeaders {
+			for next := qpack.NewDecoder().Decode(f.payload); ; {
+				x, err := next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatalf("decode the server's field section: %v", err)
+				}
+				f.fields = append(f.fields, x)
+			}
+		}
+		all = append(all, f)
+	}
+}
+
+// frames returns what the server sent on a stream since the last call.
+func (p *peer) frames(id uint64) []frame {
+	p.t.Helper()
+	p.loop.turn()
+	f := p.at(id)
+	n := len(f.out) - f.waits
+	all, rest := parse(p.t, f.out[:n])
+	f.out = append(bytes.Clone(rest), f.out[n:]...)
+	return all
+}
+
+// String shows a frame so that tests can compare.
+func (f *frame) String() string {
+	switch f.typ {
+	case frameHeaders:
+		return strings.TrimSpace("HEADERS " + f.get(":status"))
+	case frameData:
+		if len(f.payload) > 60 {
+			return fmt.Sprintf("DATA len=%d", len(f.payload))
+		}
+		return fmt.Sprintf("DATA %q", f.payload)
+	case frameGoaway:
+		v, _ := varint(f.payload)
+		return fmt.Sprintf("GOAWAY %d", v)
+	case frameSettings:
+		s := "SETTINGS"
+		for b := f.payload; len(b) > 0; {
+			k, n := varint(b)
+			v, m := varint(b[n:])
+			b = b[n+m:]
+			s += fmt.Sprintf(" %d=%d", k, v)
+		}
+		return s
+	}
+	return fmt.Sprintf("frame 0x%x", f.typ)
+}
+
+// take shows what the server did on a stream since the last call.
+func (p *peer) take(id uint64) string {
+	p.t.Helper()
+	f := p.at(id)
+	var s []string
+	for _, x := range p.frames(id) {
+		s = append(s, x.String())
+	}
+	if f.finOut && f.waits == 0 && !f.seen.fin && !f.resetOut {
+		f.seen.fin = true
+		s = append(s, "FIN")
+	}
+	if f.resetOut && !f.seen.reset {
+		f.seen.reset = true
+		s = append(s, fmt.Sprintf("RESET 0x%x", uint64(f.resetFor)))
+	}
+	if f.stopOut && !f.seen.stop {
+		f.seen.stop = true
+		s = append(s, fmt.Sprintf("STOP 0x%x", uint64(f.stopFor)))
+	}
+	return strings.Join(s, ", ")
+}
+
+// want compares what the server did on a stream since the last call.
+func (p *peer) want(id uint64, want string) {
+	p.t.Helper()
+	if got := p.take(id); got != want {
+		p.t.Fatalf("stream %d: got [%s], want [%s]; connection ended with 0x%x", id, got, want, uint64(p.q.code))
+	}
+}
+
+// wantStatus finds the head of an answer.
+func (p *peer) wantStatus(all []frame, status string) *frame {
+	p.t.Helper()
+	for i := range all {
+		if all[i].typ == frameHeaders {
+			if got := all[i].get(":status"); got != status {
+				p.t.Fatalf("got status %q, want %q", got, status)
+			}
+			return &all[i]
+		}
+	}
+	p.t.Fatalf("got %d frames and no head, want status %s", len(all), status)
+	return nil
+}
+
+// control shows what came on the server's control stream since the last call.
+func (p *peer) control() string {
+	p.t.Helper()
+	p.loop.turn()
+	f := p.q.control
+	if len(f.out) > 0 && f.out[0] == streamControl && !f.seen.fin {
+		f.seen.fin = true // its type was read
+		f.out = f.out[1:]
+	}
+	all, rest := parse(p.t, f.out)
+	f.out = rest
+	var s []string
+	for _, x := range all {
+		s = append(s, x.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+func (p *peer) wantControl(want string) {
+	p.t.Helper()
+	if got := p.control(); got != want {
+		p.t.Fatalf("control stream: got [%s], want [%s]", got, want)
+	}
+}
+
+// wantClosed fails the test unless the connection has ended with a code, once.
+func (p *peer) wantClosed(code ErrCode) {
+	p.t.Helper()
+	if p.q.ends != 1 || p.q.code != code {
+		p.t.Fatalf("got %d ends of the connection with 0x%x, want one with 0x%x", p.q.ends, uint64(p.q.code), uint64(code))
+	}
+	if len(p.c.streams) != 0 || p.srv.Connections() != 0 || p.c.blocks != 0 {
+		p.t.Errorf("got %d streams, %d connections, %d octets of field sections left, want none", len(p.c.streams), p.srv.Connections(), p.c.blocks)
+	}
+}
+
+// alive fails the test unless the connection still serves.
+func (p *peer) alive() {
+	p.t.Helper()
+	if p.q.ends != 0 {
+		p.t.Fatalf("got an end of the connection with 0x%x, want it alive", uint64(p.q.code))
+	}
+	id := p.c.nextID
+	p.headers(id, false, edit(connectFields, ":protocol", "no-such")...)
+	p.want(id, `HEADERS 501, DATA "501 not implemented: unknown-protocol\n", FIN, STOP 0x100`)
+}
+
+// recorder is a Far that notes what it is told.
+type recorder struct {
+	got      []byte
+	take     int // how much Data takes in all; -1: everything
+	ended    int
+	broken   *bridge.ResetError
+	brokens  int
+	writable int
+	onWrite  func()
+}
+
+func newRecorder() *recorder { return &recorder{take: -1} }
+
+func (r *recorder) Want() int { return 64 << 10 }
+func (r *recorder) Data(p []byte) int {
+	n := len(p)
+	if r.take >= 0 {
+		n = min(n, r.take)
+		r.take -= n
+	}
+	r.got = append(r.got, p[:n]...)
+	return n
+}
+func (r *recorder) End() { r.ended++ }
+func (r *recorder) Broken(e *bridge.ResetError) {
+	r.broken = e
+	r.brokens++
+}
+
+func (r *recorder) Writable() {
+	r.writable++
+	if r.onWrite != nil {
+		r.onWrite()
+	}
+}
+
+// edit returns base with the pairs of change put in: a name that is there gets
+// the new value, "-name" goes, "+name" and anything else is appended.
+func edit(base []string, change ...string) []string {
+	out := append([]string(nil), base...)
+	for i := 0; i+1 < len(change); i += 2 {
+		name, value := change[i], change[i+1]
+		at := -1
+		for k := 0; k+1 < len(out); k += 2 {
+			if out[k] == strings.TrimPrefix(name, "-") {
+				at = k
+			}
+		}
+		switch {
+		case strings.HasPrefix(name, "-"):
+			out = append(out[:at], out[at+2:]...)
+		case strings.HasPrefix(name, "+") || at < 0:
+			out = append(out, strings.TrimPrefix(name, "+"), value)
+		default:
+			out[at+1] = value
+		}
+	}
+	return out
+}
+
+func serveFunc(f http.HandlerFunc) func(*Server) {
+	return func(s *Server) { s.Exchange = &exchange.Config{Handler: f, Server: new(http.Server)} }
+}
+
+var _ exchange.Responder = (*webStream)(nil)
