@@ -155,7 +155,7 @@ func (g *Gateway) servers(f *front, c *config.Config, on *listener) {
 			Offer: offer, Announce: func() bool { return g.routing.Load().announce(on.name(), 3) },
 			Exchange: requests, MaxStreams: orMany(c.Limits.Streams), MaxTunnels: orMany(c.Limits.TunnelsPerConnection),
 			MaxHeader: int(c.Limits.Header), HeaderTimeout: orOff(t.Header), IdleTimeout: orOff(t.IdleConnection),
-			KeepAlive: t.Keepalive.Of(), PathDots: dots, RetryAbove: f.wire.quic.RetryAbove, Counters: &g.h3c, Rejected: rejected(3),
+			KeepAlive: t.Keepalive.Of(), StallTimeout: orOff(t.Stall), PathDots: dots, RetryAbove: f.wire.quic.RetryAbove, Counters: &g.h3c, Rejected: rejected(3),
 			Moved: func(_ *bridge.Client, from, to netip.AddrPort) {
 				g.log.Info("client moved", slog.String("from", from.String()), slog.String("to", to.String()))
 			},
