@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"wsgate/bridge"
 	"wsgate/internal/loop"
+	"wsgate/internal/ownnet"
 	"wsgate/wskey"
 )
 
@@ -89,11 +85,9 @@ func TestForeignSource(t *testing.T) {
 // TestPortsExhausted runs in a network of its own with four ports for outgoing
 // connections: each source has four towards each server, then the client is
 // answered 503, and that is told once.
-func TestPortsExhausted(t *testing.T) {
-	if os.Getenv("WSGATE_TEST_NETWORK") == "" {
-		inOwnNetwork(t, "40000 40003")
-		return
-	}
+func TestPortsExhausted(t *testing.T) { ownnet.Run(t, "40000 40003", portsExhausted) }
+
+func portsExhausted(t *testing.T) {
 	a, b := serve(t, "127.0.0.2:9000"), serve(t, "127.0.0.3:9000")
 	c := Config{Servers: servers(a), Sources: addrs("127.0.0.11")}
 	r := newRig(t, c)
@@ -162,56 +156,6 @@ func TestPortsExhausted(t *testing.T) {
 	r.loop.Post(func() { sides[3].Reset(bridge.ReasonReset); last.Server.Release() })
 	until(t, "a tunnel less", func() bool { return r.stats().Tunnels == 15 })
 	open(1)
-}
-
-// inOwnNetwork runs the test once more in a network namespace that has nothing
-// but a loopback.
-func inOwnNetwork(t *testing.T, ports string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "WSGATE_TEST_NETWORK="+ports)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in a network namespace of its own (it takes root, or user namespaces): %v\n%s", err, out)
-	}
-	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("got no run of the test in:\n%s", out)
-	}
-}
-
-// TestMain sets up the network that inOwnNetwork made.
-func TestMain(m *testing.M) {
-	if ports := os.Getenv("WSGATE_TEST_NETWORK"); ports != "" {
-		if err := ownNetwork(ports); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	os.Exit(m.Run())
-}
-
-// ownNetwork brings the loopback up and says which ports outgoing connections have.
-func ownNetwork(ports string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return err
-	}
-	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0)
 }
 
 // plainServer answers every handshake with 101 and ends when the client does.
