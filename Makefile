@@ -2,6 +2,7 @@
 GO      ?= go
 TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 FUZZ    ?= 60s
+SOAK    ?= 200
 
 .DEFAULT_GOAL := help
 
@@ -22,6 +23,9 @@ test-go: ## unit, engine and end-to-end tests with -race, and h2spec: Go modules
 	$(GO) test -race -count=1 -skip '^TestMutants$$' $$($(GO) list ./... | grep -v internal/real)
 	$(GO) test -count=1 -run '^TestMutants$$' ./internal/e2e
 	$(GO) test -count=1 -v -run TestH2spec ./internal/e2e
+
+soak: ## the conformance suite SOAK=200 times against wsgate, some 40 minutes: not one flake
+	$(GO) test -count=$(SOAK) -failfast -timeout 6h -run '^TestConformance$$' ./internal/e2e
 
 test-real: ## browsers and foreign clients and servers: installs what it needs
 	@if [ "$(WSGATE_REAL)" = 0 ]; then echo "test-real: left out"; else ./internal/real/install.sh && $(GO) test -count=1 -v ./internal/real; fi
@@ -55,4 +59,4 @@ check: ## what CI asks of the code before the tests: format, vet, staticcheck, o
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
-.PHONY: help demo build test test-go test-real perf bench bench-quick bench-scale bench-tools fuzz check
+.PHONY: help demo build test test-go soak test-real perf bench bench-quick bench-scale bench-tools fuzz check

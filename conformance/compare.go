@@ -51,7 +51,7 @@ func (c *Comparison) Markdown(w io.Writer) error {
 	for _, g := range c.Gateways {
 		r := Report{Results: g.Results}
 		if lines := r.Skipped(); len(lines) > 0 {
-			fmt.Fprintf(&b, "* %s: %s\n", g.Name, cell(strings.Join(lines, "; ")))
+			fmt.Fprintf(&b, "* %s: %s\n", g.Name, strings.ReplaceAll(strings.Join(lines, "; "), "_", "\\_"))
 		}
 	}
 	for _, p := range parts {
@@ -97,19 +97,13 @@ func (c *Comparison) summary(b *strings.Builder) {
 		row(string(l), func(all []Result) []Result { return OfLevel(all, l) })
 	}
 	row("**all**", func(all []Result) []Result { return all })
-	row("not carried out", func(all []Result) []Result {
-		return slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return r.Verdict != Skip })
-	})
+	fmt.Fprintf(b, "| not carried out |%s\n", c.columns(func(g Contender) string { return fmt.Sprint(Count(g.Results)[Skip]) }))
 }
 
-// Score is how many cases passed of those that were carried out; of none that
-// was, how many there are.
+// Score is how many cases passed of those that were carried out.
 func Score(results []Result) string {
 	n := Count(results)
-	if done := n[Pass] + n[Fail] + n[Broken]; done > 0 || len(results) == 0 {
-		return fmt.Sprintf("%d of %d", n[Pass], done)
-	}
-	return fmt.Sprint(n[Skip])
+	return fmt.Sprintf("%d of %d", n[Pass], n[Pass]+n[Fail]+n[Broken])
 }
 
 // Fails writes who failed which case, as explain shows it.

@@ -266,8 +266,18 @@ func (e *Env) version() string { return e.c.ID[:2] }
 // whole is Whole for cases that end where there is nothing to be seen.
 func (e *Env) whole(s Stream) *Answer {
 	a, err := s.Whole()
-	e.Must(err)
+	if err != nil {
+		e.Fail("a complete answer, or a reset", "%v; %s%s", a, mismatchOf(err), e.arrived())
+	}
 	return a
+}
+
+// arrived says so if a request of this case waits at the backend.
+func (e *Env) arrived() string {
+	if e.claim != nil && len(e.claim.conns) > 0 {
+		return "; the request went to the backend"
+	}
+	return ""
 }
 
 // WantMalformed checks that a request was refused as malformed and that nothing
@@ -276,7 +286,7 @@ func (e *Env) WantMalformed(s Stream) {
 	const want = "a reset for a malformed request, or a complete 4xx"
 	a, err := s.Whole()
 	if err != nil {
-		e.Fail(want, "%v; %v", a, mismatchOf(err))
+		e.Fail(want, "%v; %s%s", a, mismatchOf(err), e.arrived())
 	}
 	if !a.Malformed() {
 		e.Fail(want, "%v", a)

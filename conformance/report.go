@@ -99,18 +99,36 @@ func (r *Report) summary(b *strings.Builder) {
 // Skipped says why cases were not carried out, and how many for each reason.
 func (r *Report) Skipped() (lines []string) {
 	n := make(map[string]int)
-	var order []string
+	var order, profiles []string
+	unset := 0
 	for _, x := range r.Results {
-		if x.Verdict == Skip {
-			if n[x.Got]++; n[x.Got] == 1 {
-				order = append(order, x.Got)
+		if x.Verdict != Skip {
+			continue
+		}
+		if profile, ok := strings.CutPrefix(x.Got, needsProfile); ok {
+			if unset++; !slices.Contains(profiles, profile) {
+				profiles = append(profiles, profile)
 			}
+			continue
+		}
+		if n[x.Got]++; n[x.Got] == 1 {
+			order = append(order, x.Got)
 		}
 	}
 	for _, why := range order {
-		lines = append(lines, fmt.Sprintf("%d cases: %s", n[why], why))
+		lines = append(lines, fmt.Sprintf("%s: %s", cases(n[why]), why))
+	}
+	if unset > 0 {
+		lines = append(lines, fmt.Sprintf("%s: need another set-up of the gateway (%s)", cases(unset), strings.Join(profiles, ", ")))
 	}
 	return lines
+}
+
+func cases(n int) string {
+	if n == 1 {
+		return "1 case"
+	}
+	return fmt.Sprintf("%d cases", n)
 }
 
 // OfLevel are the results of a level.

@@ -104,7 +104,7 @@ func TestPages(t *testing.T) {
 		t.Errorf("got %s", md)
 	}
 	text := written(t, "text", false)
-	if strings.Contains(text, "PASS h2/connect/open") || !strings.Contains(text, "client 1 -> x") || !strings.Contains(text, "1 cases: needs the profile x") {
+	if strings.Contains(text, "PASS h2/connect/open") || !strings.Contains(text, "client 1 -> x") || !strings.Contains(text, "1 case: need another set-up of the gateway (x)") {
 		t.Errorf("got %s", text)
 	}
 	if text = written(t, "text", true); !strings.Contains(text, "PASS h2/connect/open") {

@@ -109,7 +109,7 @@ func Merge(runs ...[]Result) []Result {
 			case !seen:
 				at[r.ID] = len(all)
 				all = append(all, r)
-			case all[i].Verdict == Skip:
+			case all[i].Verdict == Skip && (r.Verdict != Skip || strings.HasPrefix(all[i].Got, needsProfile) && !strings.HasPrefix(r.Got, needsProfile)):
 				all[i] = r
 			}
 		}

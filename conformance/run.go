@@ -266,11 +266,14 @@ func (r *runner) all(ctx context.Context) ([]Result, error) {
 	return results, nil
 }
 
+// needsProfile begins the reason of cases that belong to another run.
+const needsProfile = "needs the profile "
+
 // cannot says why a case is not for this run, or "".
 func (r *runner) cannot(c *Case) string {
 	switch {
 	case c.Profile != r.o.Profile:
-		return "needs the profile " + c.Profile
+		return needsProfile + c.Profile
 	case c.drain && r.o.DrainCmd == "":
 		return "needs --drain-cmd"
 	case c.Profile == Reload && r.o.ReloadCmd == "":

@@ -81,7 +81,7 @@ func wsgateFile(more string) func(*place) ([]string, error) {
 // wsgateReload writes the configurations of the profile Reload and a command that
 // puts one of them in place.
 func wsgateReload(at *place) ([]string, error) {
-	admin, err := freePort()
+	admin, err := freePort(at.profile)
 	if err != nil {
 		return nil, err
 	}
