@@ -81,7 +81,7 @@ func loadCommand(k kind, out, errs io.Writer) *cobra.Command {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&s.url, "url", "", "wss://, ws://, https:// or http://host:port/path of the target")
-	f.IntVar(&s.http, "http", 2, "HTTP version: 1 or 2; 2 with ws:// is with prior knowledge")
+	f.IntVar(&s.http, "http", 2, "HTTP version: 1, 2 or 3; 2 with ws:// is with prior knowledge")
 	f.IntVar(&s.Conns, "conns", s.Conns, "connections")
 	f.IntVar(&s.Tunnels, "tunnels", s.Tunnels, "tunnels on each connection; over HTTP/1.1 there is one")
 	k.flags(f, &s)

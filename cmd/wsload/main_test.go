@@ -164,7 +164,8 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"echo", "say where the target is"},
 		{"echo --url ftp://x/", "none of ws, wss, http, https"},
-		{"echo --url ws://x/ --http 3", "neither 1 nor 2"},
+		{"echo --url ws://x/ --http 4", "none of 1, 2 and 3"},
+		{"echo --url ws://x/ --http 3", "HTTP/3 has TLS always"},
 		{"echo --url ws://x/ --http 1 --tunnels 3", "a connection carries one"},
 		{"echo --url ws://x/ --format xml", "neither text nor json"},
 		{"echo --url wss://x/ --tls-group P224", "none of X25519"},

@@ -70,6 +70,7 @@ var allowed = map[string][]string{
 	"wsgate/cmd/wsconform":      {"wsgate/conformance", "wsgate/conformance/launch", "github.com/spf13/cobra"},
 	"wsgate/internal/load": {
 		"wsgate/internal/rawpeer", frames, hpack, "golang.org/x/sys/unix", "github.com/HdrHistogram/hdrhistogram-go",
+		"github.com/quic-go/quic-go", "github.com/quic-go/quic-go/quicvarint", "github.com/quic-go/qpack",
 	},
 	"wsgate/cmd/wsload":        {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"wsgate/internal/bench":    {"wsgate/internal/load"},

@@ -12,6 +12,9 @@ func Handshakes(ctx context.Context, t *Target, o Options) (*Result, error) {
 	if t.TLS == nil {
 		return nil, errors.New("TLS handshakes need a target with TLS: wss:// or https://")
 	}
+	if t.HTTP == 3 {
+		return nil, errors.New("TLS handshakes are those of HTTP/1.1 and HTTP/2 over TCP")
+	}
 	o.Tunnels = 1
 	f := newFleet(ctx, t, o, nil)
 	defer f.end()

@@ -39,6 +39,7 @@ func bridges(t *testing.T) map[string]*Target {
 		"h1 TLS":   {Addr: at[0].String(), Path: "/", HTTP: 1, TLS: insecure},
 		"h2":       {Addr: at[1].String(), Path: "/", HTTP: 2},
 		"h2 TLS":   {Addr: at[0].String(), Path: "/", HTTP: 2, TLS: insecure},
+		"h3":       {Addr: at[0].String(), Path: "/", HTTP: 3, TLS: insecure},
 		"no proxy": {Addr: backend, Path: "/", HTTP: 1},
 	}
 }
@@ -75,7 +76,7 @@ func TestScenarios(t *testing.T) {
 				return Echo(ctx, t, o)
 			},
 		}
-		if target.TLS != nil {
+		if target.TLS != nil && target.HTTP < 3 {
 			plays["handshakes"] = func(ctx context.Context, t *Target, o Options) (*Result, error) {
 				r, err := Handshakes(ctx, t, o)
 				if err == nil {

@@ -270,6 +270,9 @@ func handshakeFields(t *Target) [][2]string {
 
 // connect dials connection number n and makes a session of it.
 func (t *Target) connect(d dialer, n int) (session, error) {
+	if t.HTTP == 3 {
+		return newH3(d, t, n)
+	}
 	nc, err := t.dial(d.ctx, n)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ type Target struct {
 	Addr string      // host:port to dial
 	Path string      // of handshakes and requests
 	TLS  *tls.Config // nil: cleartext
-	HTTP int         // version: 1 or 2
+	HTTP int         // version: 1, 2 or 3
 	// Sources are the local addresses that connections come from in turn, all of
 	// an IPv4 prefix of at most 30 bits, such as 127.0.0.0/8; zero: the kernel
 	// chooses.
@@ -43,8 +43,11 @@ func ParseTarget(s string, version int) (*Target, error) {
 	if u.Host == "" {
 		return nil, fmt.Errorf("url %q: no host", s)
 	}
-	if version != 1 && version != 2 {
-		return nil, fmt.Errorf("HTTP version %d is neither 1 nor 2", version)
+	switch {
+	case version < 1 || version > 3:
+		return nil, fmt.Errorf("HTTP version %d is none of 1, 2 and 3", version)
+	case version == 3 && t.TLS == nil:
+		return nil, fmt.Errorf("url %q: HTTP/3 has TLS always; want wss or https", s)
 	}
 	if u.Port() != "" {
 		port = u.Port()

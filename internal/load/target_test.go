@@ -20,7 +20,9 @@ func TestParseTarget(t *testing.T) {
 		{"http://h:81/a%2eb", 1, "h:81", "/a%2eb", "h:81", false, ""},
 		{"ftp://h/", 2, "", "", "", false, "none of ws, wss, http, https"},
 		{"wss:///x", 2, "", "", "", false, "no host"},
-		{"wss://h/", 3, "", "", "", false, "neither 1 nor 2"},
+		{"wss://h/", 3, "h:443", "/", "h", true, ""},
+		{"ws://h/", 3, "", "", "", false, "HTTP/3 has TLS always"},
+		{"wss://h/", 4, "", "", "", false, "none of 1, 2 and 3"},
 	} {
 		got, err := ParseTarget(c.url, c.version)
 		if c.wrong != "" {
