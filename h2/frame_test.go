@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"wsgate/internal/headtest"
 )
 
 // connectionErrors is frames that must end the connection, and the code.
@@ -338,7 +340,7 @@ func TestTrailers(t *testing.T) {
 	} {
 		release := make(chan bool)
 		p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { <-release }))
-		p.headers(1, false, edit(getFields, ":method", "POST")...)
+		p.headers(1, false, headtest.Edit(getFields, ":method", "POST")...)
 		p.data(1, false, "x")
 		p.headers(1, c.end, c.fields...)
 		p.want(c.want)

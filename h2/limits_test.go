@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/headtest"
 )
 
 // calmly ends a test of a flood: the connection is gone with ENHANCE_YOUR_CALM,
@@ -106,7 +107,7 @@ func TestFloods(t *testing.T) {
 			p.frame(frameContinuation, 0, 1, make([]byte, 16384)...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"header blocks over the limit", 100, nil, func(p *peer, id uint32) {
-			p.headers(id, true, edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+			p.headers(id, true, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"HPACK bomb", 2, nil, func(p *peer, id uint32) {
 			b := p.block("x-big", strings.Repeat("~", 4000)) // one entry of the table, then 16000 times its index
@@ -257,7 +258,7 @@ func TestStreamLimits(t *testing.T) {
 	p.loop.wait(func() bool { return p.c.slots == 2 })
 	p.wantStatus(p.frames(), 7, "200")
 	for id := uint32(9); id < 13; id += 2 {
-		p.headers(id, false, edit(getFields, ":method", "POST")...)
+		p.headers(id, false, headtest.Edit(getFields, ":method", "POST")...)
 	}
 	p.headers(13, true, getFields...)
 	p.want("RST_STREAM 13 REFUSED_STREAM")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"wsgate/bridge"
+	"wsgate/internal/headtest"
 )
 
 // TestAnswers is rows 189, 190, 191 and what our side of them owes.
@@ -43,7 +44,7 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPeer(t, serveFunc(c.f))
-			p.headers(1, true, edit(getFields, ":method", c.method)...)
+			p.headers(1, true, headtest.Edit(getFields, ":method", c.method)...)
 			p.loop.wait(func() bool { return p.c.slots == 0 })
 			all := p.frames()
 			if got, want := show(all), strings.Join(c.want, ", "); got != want {
@@ -85,7 +86,7 @@ func TestUploads(t *testing.T) {
 		result <- err
 	})
 	post := func(p *peer, change ...string) {
-		p.headers(1, false, edit(edit(getFields, ":method", "POST"), change...)...)
+		p.headers(1, false, headtest.Edit(headtest.Edit(getFields, ":method", "POST"), change...)...)
 	}
 	for _, c := range []struct {
 		name string
@@ -205,7 +206,7 @@ func TestNoExchange(t *testing.T) {
 // windows that do not take it, and from a head whose method is unknown.
 func TestOwnAnswers(t *testing.T) {
 	p := newPeer(t, nil)
-	p.headers(1, true, edit(getFields, ":method", "HEAD")...)
+	p.headers(1, true, headtest.Edit(getFields, ":method", "HEAD")...)
 	p.want("HEADERS 1 404 end")
 	p.headers(3, true, append([]string{"x-big", strings.Repeat("a", 70000)}, getFields...)...)
 	p.want("HEADERS 3 431 end")

@@ -7,6 +7,7 @@ import (
 
 	"wsgate/bridge"
 	"wsgate/internal/exchange"
+	"wsgate/internal/headtest"
 )
 
 // fuzzFar is a tunnel's owner that takes, echoes, ends and resets by the octets it
@@ -84,9 +85,9 @@ func FuzzConn(f *testing.F) {
 		return out
 	}
 	ws := rawFrame(frameHeaders, block(f, connectFields...)...)
-	no := rawFrame(frameHeaders, block(f, edit(connectFields, ":path", "/no")...)...)
+	no := rawFrame(frameHeaders, block(f, headtest.Edit(connectFields, ":path", "/no")...)...)
 	get := rawFrame(frameHeaders, block(f, getFields...)...)
-	post := rawFrame(frameHeaders, block(f, edit(getFields, ":method", "POST")...)...)
+	post := rawFrame(frameHeaders, block(f, headtest.Edit(getFields, ":method", "POST")...)...)
 	data := func(s string) []byte { return rawFrame(frameData, []byte(s)...) }
 	f.Add(join(octets(0, ws...), octets(0, data("\x05hello")...), []byte{opFIN}))
 	f.Add(join(octets(0, ws...), octets(1, no...), octets(0, data("\x02waits")...), []byte{opReset, opStop | 1<<3}))

@@ -5,98 +5,24 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"wsgate/internal/headtest"
 )
 
 // TestExtendedConnect is parts B and C of the case list on HTTP/3 (rows 142 and
-// 143): what an extended CONNECT may look like. want is "offer", "malformed" or a
-// status and a reason code.
+// 143): what an extended CONNECT may look like.
 func TestExtendedConnect(t *testing.T) {
-	cases := []struct {
-		row    string
-		change []string
-		end    bool
-		want   string
-	}{
-		{"11 well-formed", nil, false, "offer"},
-		{"12, 143 no scheme", []string{"-:scheme", ""}, false, "malformed"},
-		{"13 no path", []string{"-:path", ""}, false, "malformed"},
-		{"14 no authority", []string{"-:authority", ""}, false, "malformed"},
-		{"15 host in its place", []string{"-:authority", "", "host", "example.com"}, false, "malformed"},
-		{"16 empty path", []string{":path", ""}, false, "malformed"},
-		{"17 path without slash", []string{":path", "chat"}, false, "malformed"},
-		{"17 path star", []string{":path", "*"}, false, "malformed"},
-		{"17 absolute path", []string{":path", "http://evil/"}, false, "malformed"},
-		{"18 GET", []string{":method", "GET"}, false, "malformed"},
-		{"19 protocol twice", []string{"+:protocol", "websocket"}, false, "malformed"},
-		{"19 path twice", []string{"+:path", "/chat"}, false, "malformed"},
-		{"19 method twice", []string{"+:method", "CONNECT"}, false, "malformed"},
-		{"19 first copy empty", []string{":authority", "", "+:authority", "example.com"}, false, "malformed"},
-		{"20 pseudo after regular", []string{"-:path", "", "+:path", "/chat"}, false, "malformed"},
-		{"21 unknown pseudo", []string{"-sec-websocket-version", "", "+:foo", "x"}, false, "malformed"},
-		{"21 status", []string{"-sec-websocket-version", "", "+:status", "200"}, false, "malformed"},
-		{"22, 146 connect-udp", []string{":protocol", "connect-udp"}, false, "501 unknown-protocol"},
-		{"22, 163 webtransport", []string{":protocol", "webtransport"}, false, "501 unknown-protocol"},
-		{"23 h2c", []string{":protocol", "h2c"}, false, "501 unknown-protocol"},
-		{"23 tls/1.2", []string{":protocol", "tls/1.2"}, false, "malformed"},
-		{"24 mixed case", []string{":protocol", "WebSocket"}, false, "offer"},
-		{"25 list", []string{":protocol", "websocket, foo"}, false, "malformed"},
-		{"25 version", []string{":protocol", "websocket/13"}, false, "malformed"},
-		{"25 empty", []string{":protocol", ""}, false, "malformed"},
-		{"25 space", []string{":protocol", "web socket"}, false, "malformed"},
-		{"29 wss", []string{":scheme", "wss"}, false, "malformed"},
-		{"29 other scheme", []string{":scheme", "ftp"}, false, "400 unknown-scheme"},
-		{"30 http on TLS", []string{":scheme", "http"}, false, "offer"},
-		{"31 connection", []string{"connection", "Upgrade"}, false, "malformed"},
-		{"32 upgrade", []string{"upgrade", "websocket"}, false, "malformed"},
-		{"33 keep-alive", []string{"keep-alive", "5"}, false, "malformed"},
-		{"33 proxy-connection", []string{"proxy-connection", "close"}, false, "malformed"},
-		{"33 transfer-encoding", []string{"transfer-encoding", "chunked"}, false, "malformed"},
-		{"34 te gzip", []string{"te", "gzip"}, false, "malformed"},
-		{"34 te trailers", []string{"te", "trailers"}, false, "offer"},
-		{"35 FIN", nil, true, "400 connect-with-content"},
-		{"36 content-length", []string{"content-length", "5"}, false, "400 connect-with-content"},
-		{"36 content-length 0", []string{"content-length", "0"}, false, "offer"},
-		{"36 content-length no number", []string{"content-length", "+5"}, false, "malformed"},
-		{"37 expect", []string{"expect", "100-continue"}, false, "offer"},
-		{"38 userinfo", []string{":authority", "user:pw@example.com"}, false, "malformed"},
-		{"39 other host", []string{"host", "other.example"}, false, "malformed"},
-		{"39 host twice", []string{"+host", "example.com", "+host", "example.com"}, false, "malformed"},
-		{"40 same host", []string{"host", "EXAMPLE.com:443"}, false, "offer"},
-		{"41 upper case name", []string{"Origin", "x"}, false, "malformed"},
-		{"42 space in name", []string{"a b", "x"}, false, "malformed"},
-		{"42 CR in name", []string{"a\rb", "x"}, false, "malformed"},
-		{"42 NUL in name", []string{"a\x00b", "x"}, false, "malformed"},
-		{"42 0x80 in name", []string{"a\x80b", "x"}, false, "malformed"},
-		{"42 empty name", []string{"", "x"}, false, "malformed"},
-		{"43 colon in name", []string{"a:b", "x"}, false, "malformed"},
-		{"44 injected line", []string{"cookie", "a=b\r\nx: y"}, false, "malformed"},
-		{"45 bare LF", []string{"origin", "a\nb"}, false, "malformed"},
-		{"45 NUL", []string{"origin", "a\x00b"}, false, "malformed"},
-		{"46 leading space", []string{"origin", " a"}, false, "malformed"},
-		{"46 trailing tab", []string{"origin", "a\t"}, false, "malformed"},
-		{"47 CRLF in path", []string{":path", "/a\r\nb"}, false, "malformed"},
-		{"47 space in path", []string{":path", "/a b"}, false, "malformed"},
-		{"47 hash in path", []string{":path", "/a#b"}, false, "malformed"},
-		{"47 space in method", []string{":method", "CONN ECT"}, false, "malformed"},
-		{"47 CRLF in authority", []string{":authority", "a\r\nb"}, false, "malformed"},
-		{"48 raw UTF-8", []string{":path", "/caf\xc3\xa9"}, false, "400 bad-target"},
-		{"48 dot segments", []string{":path", "/a/../b"}, false, "400 path-dots"},
-		{"48 coded dot segments", []string{":path", "/a/%2e%2e/b"}, false, "400 path-dots"},
-		{"48 two slashes", []string{":path", "//host"}, false, "offer"},
-		{"59 key", []string{"sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="}, false, "offer"},
-		{"62 version is the bridge's", []string{"sec-websocket-version", "8"}, false, "offer"},
-		{"144 both and different", []string{"host", "other.example"}, false, "malformed"},
-		{"144 empty authority", []string{":authority", ""}, false, "malformed"},
-		{"228 two keys", []string{"+sec-websocket-key", "a", "+sec-websocket-key", "b"}, false, "offer"},
-		{"231 paren in name", []string{"a(b", "x"}, false, "malformed"},
-	}
+	cases := append(headtest.Connect(), []headtest.Case{
+		{Row: "30 http on TLS", Change: []string{":scheme", "http"}, Want: "offer"},
+		{Row: "40 same host", Change: []string{"host", "EXAMPLE.com:443"}, Want: "offer"},
+	}...)
 	for _, c := range cases {
-		t.Run(c.row, func(t *testing.T) {
+		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, nil)
-			p.headers(0, c.end, edit(connectFields, c.change...)...)
-			judgeAnswer(t, p, c.want, c.end)
+			p.headers(0, c.End, headtest.Edit(connectFields, c.Change...)...)
+			judgeAnswer(t, p, c.Want, c.End)
 			p.alive() // the connection stays usable
-			if c.want != "offer" {
+			if c.Want != "offer" {
 				p.connectWS(p.c.nextID)
 			}
 		})
@@ -106,7 +32,7 @@ func TestExtendedConnect(t *testing.T) {
 // judgeAnswer compares what became of stream 0.
 func judgeAnswer(t *testing.T, p *peer, want string, end bool) {
 	t.Helper()
-	status, code, own := strings.Cut(want, " ")
+	status, _, own := strings.Cut(want, " ")
 	stop := ", STOP 0x100" // RFC 9114 section 4.1
 	if end {
 		stop = ""
@@ -145,7 +71,6 @@ func judgeAnswer(t *testing.T, p *peer, want string, end bool) {
 	default:
 		p.want(0, "HEADERS "+want+", FIN"+stop)
 	}
-	_ = code
 	if len(p.c.streams) != len(p.offers) || p.c.slots != len(p.offers) || p.streams[0].released != 1-len(p.offers) {
 		t.Errorf("got %d streams, %d slots, %d releases left, want %d, %d, %d",
 			len(p.c.streams), p.c.slots, p.streams[0].released, len(p.offers), len(p.offers), 1-len(p.offers))
@@ -185,7 +110,7 @@ func TestPlainConnect(t *testing.T) {
 // TestHandshake is what the bridge sees: rows 34, 37, 40, 49, 50, 59, 228.
 func TestHandshake(t *testing.T) {
 	p := newPeer(t, nil)
-	p.headers(0, false, edit(connectFields,
+	p.headers(0, false, headtest.Edit(connectFields,
 		"host", "example.com:443", "te", "trailers", "expect", "100-continue", "content-length", "0",
 		"sec-websocket-key", "the-key", "+cookie", "a=1", "x-a", "1",
 		"+cookie", "b=2", "+cookie", "c=3", "+sec-websocket-protocol", "chat", "+sec-websocket-protocol", "superchat")...)
@@ -202,11 +127,11 @@ func TestHandshake(t *testing.T) {
 	if got != want {
 		t.Errorf("got fields\n%s\nwant\n%s", got, want)
 	}
-	p.headers(4, false, edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
+	p.headers(4, false, headtest.Edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
 	if got := p.offers[1].Handshake(); got.Key != "" || got.Fields.Count("sec-websocket-key") != 0 {
 		t.Errorf("got key %q and %d key fields of two keys, want none", got.Key, got.Fields.Count("sec-websocket-key"))
 	}
-	p.headers(8, false, edit(connectFields, ":scheme", "http")...)
+	p.headers(8, false, headtest.Edit(connectFields, ":scheme", "http")...)
 	if got := p.offers[2].Handshake().Scheme; got != "https" {
 		t.Errorf("got scheme %q for a claim of http (row 30), want that of the transport, https", got)
 	}
@@ -214,34 +139,12 @@ func TestHandshake(t *testing.T) {
 
 // TestOrdinaryHeads is the grammar of requests that are no tunnels.
 func TestOrdinaryHeads(t *testing.T) {
-	cases := []struct {
-		row    string
-		change []string
-		want   string
-	}{
-		{"GET", nil, "200"},
-		{"143 no scheme", []string{"-:scheme", ""}, "malformed"},
-		{"144 other host", []string{"host", "other"}, "malformed"},
-		{"145 host alone", []string{"-:authority", "", "host", "example.com"}, "200"},
-		{"144 neither", []string{"-:authority", ""}, "malformed"},
-		{"144 empty authority", []string{":authority", ""}, "malformed"},
-		{"144 empty host alone", []string{"-:authority", "", "host", ""}, "malformed"},
-		{"no method", []string{"-:method", ""}, "malformed"},
-		{"OPTIONS star", []string{":method", "OPTIONS", ":path", "*"}, "200"},
-		{"GET star", []string{":path", "*"}, "malformed"},
-		{"183 length without content", []string{"content-length", "3"}, "malformed"},
-		{"204 +5", []string{"content-length", "+5"}, "malformed"},
-		{"204 5 and 6", []string{"+content-length", "5", "+content-length", "6"}, "malformed"},
-		{"48 no URL", []string{":path", "/%zz"}, "200"},
-		{"upgrade", []string{"upgrade", "h2c"}, "malformed"},
-		{"dots", []string{":path", "/./a"}, "400 path-dots"},
-	}
-	for _, c := range cases {
-		t.Run(c.row, func(t *testing.T) {
+	for _, c := range headtest.Ordinary() {
+		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }))
-			p.headers(0, true, edit(getFields, c.change...)...)
+			p.headers(0, c.End, headtest.Edit(getFields, c.Change...)...)
 			p.loop.wait(func() bool { return p.c.slots == 0 })
-			judgeAnswer(t, p, c.want, true)
+			judgeAnswer(t, p, c.Want, c.End)
 			p.alive()
 		})
 	}
@@ -251,7 +154,7 @@ func TestOrdinaryHeads(t *testing.T) {
 func TestHTTPRequest(t *testing.T) {
 	var got *http.Request
 	p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { got = r }))
-	p.headers(0, true, edit(getFields, ":path", "/a/b?c=d", "te", "trailers", "+cookie", "a=1", "+cookie", "b=2", "x-y", "1", "+x-y", "2")...)
+	p.headers(0, true, headtest.Edit(getFields, ":path", "/a/b?c=d", "te", "trailers", "+cookie", "a=1", "+cookie", "b=2", "x-y", "1", "+x-y", "2")...)
 	p.loop.wait(func() bool { return p.c.slots == 0 })
 	if got.Method != "GET" || got.Proto != "HTTP/3.0" || got.ProtoMajor != 3 || got.Host != "example.com" || got.RequestURI != "/a/b?c=d" ||
 		got.URL.Path != "/a/b" || got.URL.Scheme != "https" || got.RemoteAddr != "192.0.2.1:1234" || got.ContentLength != 0 {

@@ -15,6 +15,7 @@ import (
 
 	"wsgate/bridge"
 	"wsgate/internal/exchange"
+	"wsgate/internal/headtest"
 )
 
 // fakeLoop is a loop with a clock that the test moves. Posts may come from
@@ -624,7 +625,7 @@ func (p *peer) alive() {
 		p.t.Fatalf("got an end of the connection with 0x%x, want it alive", uint64(p.q.code))
 	}
 	id := p.c.nextID
-	p.headers(id, false, edit(connectFields, ":protocol", "no-such")...)
+	p.headers(id, false, headtest.Edit(connectFields, ":protocol", "no-such")...)
 	p.want(id, `HEADERS 501, DATA "501 not implemented: unknown-protocol\n", FIN, STOP 0x100`)
 }
 
@@ -662,30 +663,6 @@ func (r *recorder) Writable() {
 	if r.onWrite != nil {
 		r.onWrite()
 	}
-}
-
-// edit returns base with the pairs of change put in: a name that is there gets
-// the new value, "-name" goes, "+name" and anything else is appended.
-func edit(base []string, change ...string) []string {
-	out := append([]string(nil), base...)
-	for i := 0; i+1 < len(change); i += 2 {
-		name, value := change[i], change[i+1]
-		at := -1
-		for k := 0; k+1 < len(out); k += 2 {
-			if out[k] == strings.TrimPrefix(name, "-") {
-				at = k
-			}
-		}
-		switch {
-		case strings.HasPrefix(name, "-"):
-			out = append(out[:at], out[at+2:]...)
-		case strings.HasPrefix(name, "+") || at < 0:
-			out = append(out, strings.TrimPrefix(name, "+"), value)
-		default:
-			out[at+1] = value
-		}
-	}
-	return out
 }
 
 func serveFunc(f http.HandlerFunc) func(*Server) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/headtest"
 )
 
 // flood repeats f until the server had enough; it fails after n times.
@@ -79,13 +80,13 @@ func TestFloods(t *testing.T) {
 			p.rawUni().to.wasReset(errNone)
 		}, func(c *Counters) int64 { return c.UniStreams.Load() }},
 		{"field sections over the limit", 60, nil, func(p *peer, id uint64) {
-			p.headers(id, true, edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+			p.headers(id, true, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"QPACK bomb", 2, nil, func(p *peer, id uint64) {
 			p.frame(id, frameHeaders, append([]byte{0, 0}, strings.Repeat("\xd7", 100000)...)...) // :scheme https
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"long field section", 2, nil, func(p *peer, id uint64) {
-			p.headers(id, false, edit(getFields, "x-big", strings.Repeat("a", 250000))...)
+			p.headers(id, false, headtest.Edit(getFields, "x-big", strings.Repeat("a", 250000))...)
 		}, func(c *Counters) int64 { return c.HeaderLength.Load() }},
 		{"field sections that stay incomplete", 20, nil, func(p *peer, id uint64) {
 			b := rawFrame(frameHeaders, make([]byte, 2*64<<10)...)
@@ -166,7 +167,7 @@ func TestHonestLoads(t *testing.T) {
 		p := newPeer(t, nil)
 		for i := range uint64(5000) {
 			p.frame(4*i, 0x21, 1, 2)
-			p.headers(4*i, true, edit(getFields, ":method", "HEAD")...)
+			p.headers(4*i, true, headtest.Edit(getFields, ":method", "HEAD")...)
 			clear(p.streams)
 			p.loop.sleep(10 * time.Millisecond)
 		}

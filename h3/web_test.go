@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/headtest"
 )
 
 // TestAnswers is rows 189, 190, 191 and what our side of them owes.
@@ -50,7 +51,7 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPeer(t, serveFunc(c.f))
-			p.headers(0, true, edit(getFields, ":method", c.method)...)
+			p.headers(0, true, headtest.Edit(getFields, ":method", c.method)...)
 			p.loop.wait(func() bool { return p.c.slots == 0 })
 			all := p.frames(0)
 			p.at(0).out = reframe(all)
@@ -106,13 +107,13 @@ func TestLateFIN(t *testing.T) {
 	p = start(getFields...)
 	p.data(0, true, "content of a GET")
 	finish(p, seen{-1, true, nil})
-	p = start(edit(getFields, ":method", "POST", "content-length", "0")...)
+	p = start(headtest.Edit(getFields, ":method", "POST", "content-length", "0")...)
 	p.fin(0)
 	finish(p, seen{0, false, nil})
-	p = start(edit(getFields, ":method", "POST", "content-length", "3")...)
+	p = start(headtest.Edit(getFields, ":method", "POST", "content-length", "3")...)
 	p.data(0, true, "abc")
 	finish(p, seen{3, true, nil})
-	p = start(edit(getFields, ":method", "POST")...)
+	p = start(headtest.Edit(getFields, ":method", "POST")...)
 	p.data(0, true, "abc")
 	finish(p, seen{-1, true, nil})
 	// One that is given up before it is known is not begun at all.
@@ -133,7 +134,7 @@ func TestUploads(t *testing.T) {
 		result <- err
 	})
 	post := func(p *peer, change ...string) {
-		p.headers(0, false, edit(edit(getFields, ":method", "POST"), change...)...)
+		p.headers(0, false, headtest.Edit(headtest.Edit(getFields, ":method", "POST"), change...)...)
 	}
 	for _, c := range []struct {
 		name string
@@ -290,11 +291,11 @@ func TestNoExchange(t *testing.T) {
 	p := newPeer(t, nil)
 	p.headers(0, true, getFields...)
 	p.want(0, `HEADERS 404, DATA "404 not found: no-handler\n", FIN`)
-	p.headers(4, true, edit(getFields, ":method", "HEAD")...)
+	p.headers(4, true, headtest.Edit(getFields, ":method", "HEAD")...)
 	p.want(4, "HEADERS 404, FIN")
-	p.headers(8, false, append([]string{"x-big", strings.Repeat("a", 70000)}, edit(getFields, ":method", "HEAD")...)...)
+	p.headers(8, false, append([]string{"x-big", strings.Repeat("a", 70000)}, headtest.Edit(getFields, ":method", "HEAD")...)...)
 	p.want(8, "HEADERS 431, FIN, STOP 0x100") // its method is not known
-	p.headers(12, false, edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+	p.headers(12, false, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 	p.want(12, `HEADERS 431, DATA "431 request header fields too large: fields-too-large\n", FIN, STOP 0x100`)
 	p.nothingLeft()
 }

@@ -75,6 +75,7 @@ var allowed = map[string][]string{
 	"wsgate/cmd/wsload":        {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"wsgate/internal/bench":    {"wsgate/internal/load"},
 	"wsgate/internal/sidetest": {"wsgate/bridge"},
+	"wsgate/internal/headtest": {},
 	"wsgate/internal/ownnet":   {"golang.org/x/sys/unix"},
 	"wsgate/internal/e2e":      {},
 	"wsgate/internal/real":     {},
