@@ -125,6 +125,23 @@ func DialH3From(pc net.PacketConn, addr string, config *tls.Config, conf *quic.C
 	return NewH3(q), nil
 }
 
+// DialH3Early is DialH3From for a client that has a ticket of the server in the
+// session cache of config: it returns before the handshake, and what is sent until
+// then is 0-RTT. With no ticket it returns after it.
+func DialH3Early(pc net.PacketConn, addr string, config *tls.Config, conf *quic.Config) (*H3, error) {
+	to, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	q, err := quic.DialEarly(ctx, pc, to, h3TLS(config), conf)
+	if err != nil {
+		return nil, err
+	}
+	return NewH3(q), nil
+}
+
 // NewH3 speaks on a QUIC connection.
 func NewH3(q *quic.Conn) *H3 {
 	c := &H3{Patience: Patience, q: q, changed: make(chan struct{}), streams: make(map[int64]*H3Stream)}
@@ -438,6 +455,7 @@ func (c *H3) payload(id int64, s *H3Stream, r io.Reader, t, size uint64) error {
 		return nil
 	}
 	for size > 0 {
+		c.unheld(s)
 		p := make([]byte, min(size, 16<<10))
 		n, err := r.Read(p)
 		size -= uint64(n)
@@ -450,6 +468,24 @@ func (c *H3) payload(id int64, s *H3Stream, r io.Reader, t, size uint64) error {
 		}
 	}
 	return nil
+}
+
+// HoldStream stops reading DATA of a stream, so that its window closes, or goes on.
+func (c *H3) HoldStream(id int64, hold bool) {
+	c.event(func() { c.at(id).Hold = hold })
+}
+
+// unheld waits while a stream is held and its connection lives.
+func (c *H3) unheld(s *H3Stream) {
+	for {
+		c.mu.Lock()
+		held, changed := s.Hold && c.err == nil, c.changed
+		c.mu.Unlock()
+		if !held {
+			return
+		}
+		<-changed
+	}
 }
 
 // await waits until ok, which is called with mu held, is true, or the connection

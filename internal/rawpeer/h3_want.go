@@ -31,6 +31,33 @@ func (c *H3) at(id int64) *H3Stream {
 	return s
 }
 
+// WantFirst waits for SETTINGS and returns the type of the first frame on the
+// server's control stream.
+func (c *H3) WantFirst() (kind uint64, err error) {
+	err = c.await("SETTINGS of the server", func() bool { kind = c.first; return c.seen })
+	return kind, err
+}
+
+// WantAnswer waits for the final head of a stream, or for its end without one.
+func (c *H3) WantAnswer(id int64) (H3Stream, error) {
+	var s H3Stream
+	err := c.await(fmt.Sprintf("an answer on stream %d", id), func() bool {
+		s = *c.at(id)
+		return s.Final() != nil || s.how() != ""
+	})
+	return s, err
+}
+
+// WantHeads waits for n heads of a stream, or for its end.
+func (c *H3) WantHeads(id int64, n int) (H3Stream, error) {
+	var s H3Stream
+	err := c.await(fmt.Sprintf("%d heads on stream %d", n, id), func() bool {
+		s = *c.at(id)
+		return len(s.Heads) >= n || s.how() != ""
+	})
+	return s, err
+}
+
 // WantStatus waits for the final head of a stream and compares its status.
 func (c *H3) WantStatus(id int64, status int) (Fields, error) {
 	want := fmt.Sprintf(":status %d on stream %d", status, id)
@@ -212,11 +239,24 @@ func (c *H3) WantAlive() error {
 }
 
 // Ended reports whether the connection has ended.
-func (c *H3) Ended() bool {
+func (c *H3) Ended() bool { return c.Cause() != nil }
+
+// Cause is why the connection ended, nil while it lives.
+func (c *H3) Cause() error {
 	select {
 	case <-c.q.Context().Done():
-		return context.Cause(c.q.Context()) != nil
+		return context.Cause(c.q.Context())
 	default:
-		return false
+		return nil
 	}
+}
+
+// CloseCode is the code of the server's CONNECTION_CLOSE; ok is false if there was
+// none of HTTP/3's.
+func (c *H3) CloseCode() (code H3Code, ok bool) {
+	var app *quic.ApplicationError
+	if !errors.As(c.Cause(), &app) || !app.Remote {
+		return 0, false
+	}
+	return H3Code(app.ErrorCode), true
 }
