@@ -12,8 +12,8 @@ help: ## list the targets
 demo: ## run the gateway with a backend inside: https://localhost:8443/
 	$(GO) run ./cmd/wsgate demo
 
-build: ## build bin/wsgate and bin/wsload
-	$(GO) build -trimpath -o bin/ ./cmd/wsgate ./cmd/wsload
+build: ## build bin/wsgate, bin/wsload and bin/wsconform
+	$(GO) build -trimpath -o bin/ ./cmd/wsgate ./cmd/wsload ./cmd/wsconform
 
 test: test-go test-real ## all tests; WSGATE_REAL=0 leaves test-real out and says so
 	@if [ "$(WSGATE_REAL)" = 0 ]; then echo "make test: test-real was left out (WSGATE_REAL=0)"; else echo "make test: all tests ran"; fi
