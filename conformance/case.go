@@ -84,10 +84,14 @@ func List(w io.Writer) error {
 	return t.Flush()
 }
 
-// Part is the letter of the part of the list that the case's first row is in.
+// Part is the letter of the part of the list that the case's first row is in;
+// what is played on HTTP/3 is all in one.
 func (c *Case) Part() string {
 	if len(c.Rows) == 0 {
 		return ""
+	}
+	if c.version() == h3 {
+		return "I"
 	}
 	return partOf(c.Rows[0])
 }
@@ -111,6 +115,9 @@ var parts = []struct {
 	{"K", "Ordinary requests", 181, 205, nil},
 	{"L", "Parsing HTTP/1.1", 206, 223, nil},
 }
+
+// version is the first word of the id: h3, h2 or h1.
+func (c *Case) version() string { return c.ID[:min(2, len(c.ID))] }
 
 func partOf(row int) string {
 	for _, p := range parts {
@@ -136,6 +143,7 @@ func Cases() []Case {
 	all := slices.Concat(settingsCases(), connectCases(), refusedCases(), fieldCases(), sectionCases(),
 		openingCases(), gateCases(), backendCases(), frameCases(), tunnelCases(), flowCases(), floodCases(), drainCases(),
 		upgradeH1Cases(), requestCases(), parseCases(), configCases())
+	all = append(all, slices.Concat(again(all), http3Cases())...)
 	for i := range all {
 		if all[i].Profile == "" {
 			all[i].Profile = Base

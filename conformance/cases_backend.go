@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"wsgate/internal/rawpeer"
 )
 
@@ -59,8 +57,8 @@ func seenCases() []Case {
 			run: func(e *Env) {
 				v := strings.Join(e.opened().Fields.Values("Via"), ", ")
 				last := strings.TrimSpace(v[strings.LastIndexByte(v, ',')+1:])
-				if !strings.HasPrefix(strings.TrimPrefix(last, "HTTP/"), "2") {
-					e.Fail("Via: 2 and a name", "%q", v)
+				if want := e.version()[1:]; !strings.HasPrefix(strings.TrimPrefix(last, "HTTP/"), want) {
+					e.Fail("Via: "+want+" and a name", "%q", v)
 				}
 			},
 		},
@@ -156,7 +154,7 @@ func interimCases() []Case {
 				Why:   "What comes behind on that connection is no HTTP any more; the next request on it gets it for an answer.",
 			},
 			run: func(e *Env) {
-				m := h2Mux{e.H2()}
+				m := e.anyMux()
 				s := m.Send(e.get(m.Scheme()), true)
 				b := e.nextOr(s)
 				_, err := b.ReadHead()
@@ -254,12 +252,10 @@ func earlyCases() []Case {
 			},
 			alone: true,
 			run: func(e *Env) {
-				e.needTunnels()
-				c := e.H2()
-				m := h2Mux{c}
-				s := m.Send(e.connect(m), false).(*h2Stream)
+				m := e.Mux()
+				s := m.Send(e.connect(m), false)
 				e.Next()
-				c.Patience = e.Wait(300 * time.Millisecond)
+				m.Wait(e.Wait(300 * time.Millisecond))
 				for sent := 0; s.Write(make([]byte, 16384)) == nil; sent += 16384 {
 					if sent > 16<<20 {
 						e.Fail("at most 16 MiB taken before the 101", "%d octets", sent)
@@ -440,7 +436,7 @@ func failingCases() []Case {
 				e.Must(err)
 				b.Close()
 				e.Behind(func(b *rawpeer.BackendConn) { b.Close() }) // of a gateway that tries again
-				if a := e.whole(s); a.Reset == http2.ErrCodeRefusedStream.String() || a.Open() {
+				if a := e.whole(s); a.unprocessed || a.Open() {
 					e.Fail("any refusal but REFUSED_STREAM", "%v", a)
 				}
 			},
@@ -465,17 +461,17 @@ func failingCases() []Case {
 				Rule:  "What a slow backend cannot take is refused early and said to be temporary.",
 				Why:   "A crowd that reconnects after a restart holds every place of the gateway otherwise.",
 			},
-			run: pendingLimit,
+			alone: true, // the limit is of the backend
+			run:   pendingLimit,
 		},
 	}
 }
 
 // patientMux is a Mux that waits for a gateway which tries its backend again.
 func (e *Env) patientMux() Mux {
-	e.needTunnels()
-	c := e.H2()
-	c.Patience = e.Wait(8 * time.Second)
-	return h2Mux{c}
+	m := e.Mux()
+	m.Wait(e.Wait(8 * time.Second))
+	return m
 }
 
 func pendingLimit(e *Env) {

@@ -78,19 +78,7 @@ func closedWindow(e *Env) {
 	c, a, ab := e.tunnelH2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	t, b := e.openOn(h2Mux{c})
 	e.Must(c.WindowUpdate(t.(*h2Stream).id, 1<<20))
-	p, sent := bytes.Repeat([]byte("0123456789abcdef"), 4<<10), 0
-	for {
-		e.Must(ab.Conn().SetWriteDeadline(soon(e.Wait(300 * time.Millisecond))))
-		n, err := ab.Conn().Write(p)
-		sent += n
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		e.Must(err)
-		if sent > 64<<20 {
-			e.Fail("a backend that is held back", "%d octets taken", sent)
-		}
-	}
+	p, sent := e.flood(ab)
 	for range 100 {
 		e.echo(t, b)
 	}
@@ -99,6 +87,24 @@ func closedWindow(e *Env) {
 	}
 	e.Must(c.WindowUpdate(a.id, 1<<30))
 	e.Must(a.WantBytes(bytes.Repeat(p, sent/len(p)+1)[:sent]))
+}
+
+// flood has a backend write until it is held back, and returns what it wrote, again
+// and again, and how much.
+func (e *Env) flood(b *rawpeer.BackendConn) (p []byte, sent int) {
+	p = bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	for {
+		e.Must(b.Conn().SetWriteDeadline(soon(e.Wait(300 * time.Millisecond))))
+		n, err := b.Conn().Write(p)
+		sent += n
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return p, sent
+		}
+		e.Must(err)
+		if sent > 64<<20 {
+			e.Fail("a backend that is held back", "%d octets taken", sent)
+		}
+	}
 }
 
 // distance is a client that sends an upload as fast as the windows let it, and an

@@ -98,7 +98,7 @@ func acceptCase(id, title, want string, fields ...string) Case {
 			Sends: "an extended CONNECT with, or without, a sec-websocket-key",
 			Sees:  "in the 200 a sec-websocket-accept for that key, or none",
 			Rule:  "No RFC asks for it.",
-			Why:   "undici, the HTTP client of Node, fails a WebSocket over HTTP/2 whose 200 lacks the Accept for the key that it sent; other clients sent none and expect none.",
+			Why:   "undici, the HTTP client of Node, fails a WebSocket whose 200 lacks the Accept for the key that it sent; other clients sent none and expect none.",
 		},
 		run: func(e *Env) {
 			m := e.Mux()

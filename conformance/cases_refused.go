@@ -87,7 +87,7 @@ func missingCases() []Case {
 				ID: "h2/connect/", RFC: "8441", Section: "4", Level: Must, Rows: []int{12},
 				Text: Text{
 					Rule: "A request with :protocol MUST have :scheme and :path of its target, and :authority with its meaning for requests.",
-					Why:  "A gateway that makes up what is missing serves something else than what was asked for; Go's HTTP/2 server lets it pass.",
+					Why:  "A gateway that makes up what is missing serves something else than what was asked for; Go's net/http lets it pass.",
 				},
 			},
 			head{"no-scheme", "extended CONNECT without :scheme is malformed", "CONNECT with :protocol and without :scheme", drop(":scheme")},

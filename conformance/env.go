@@ -213,8 +213,12 @@ func (e *Env) h2At(addr string, config *tls.Config) *rawpeer.H2 {
 
 // needTunnels ends the case where extended CONNECT is not announced.
 func (e *Env) needTunnels() {
-	if e.run.has.tunnels != "" {
-		e.Skip("%s", e.run.has.tunnels)
+	why := e.run.has.tunnels
+	if e.version() == h3 {
+		why = e.run.has.tunnels3
+	}
+	if why != "" {
+		e.Skip("%s", why)
 	}
 }
 

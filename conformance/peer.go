@@ -15,6 +15,7 @@ import (
 
 // Versions of HTTP that a case may be played on; they are the first word of ids.
 const (
+	h3 = "h3"
 	h2 = "h2"
 	h1 = "h1"
 )
@@ -29,13 +30,13 @@ type Tunnel interface {
 	WantReset() error         // anything but an orderly end
 }
 
-// Mux is a client's connection of a version with streams: HTTP/2, and HTTP/3
-// when there is a front for it.
+// Mux is a client's connection of a version with streams: HTTP/2 or HTTP/3.
 type Mux interface {
 	Send(head rawpeer.Fields, end bool) Stream // exactly these fields
 	Scheme() string
-	WantAlive() error // it answers, and does not mean to end
-	Cut()             // the connection is gone, without a word
+	WantAlive() error     // it answers, and does not mean to end
+	Cut()                 // the connection is gone: on HTTP/2 without a word, on HTTP/3 by CONNECTION_CLOSE
+	Wait(d time.Duration) // how long its wants wait from now on
 }
 
 // Stream is a request on a Mux, and a tunnel once it was answered so.
@@ -44,6 +45,7 @@ type Stream interface {
 	Data(p []byte, end bool) error     // without a look at windows
 	Trailers(rawpeer.Fields) error     // which end the stream
 	Head(rawpeer.Fields) error         // a further header section that does not
+	First() (rawpeer.Fields, error)    // the first head, interim or not; nil if there is none
 	WantStatus(s int) (*Answer, error) // of the final head
 	Answer() (*Answer, error)          // the final head, or an end without one
 	Whole() (*Answer, error)           // until the stream is over, one way or the other
@@ -62,7 +64,8 @@ type Answer struct {
 	Reset  string // error code of the stream's reset, "" if there was none
 	Closed string // how the connection ended or is to end, "" if not
 
-	malformed bool // the reset, or the end of the connection, is that for malformed messages
+	malformed   bool // the reset, or the end of the connection, is that for malformed messages
+	unprocessed bool // the reset says that nothing was done: REFUSED_STREAM, H3_REQUEST_REJECTED
 }
 
 // String says it in a line.
@@ -115,6 +118,9 @@ func (m h2Mux) Send(head rawpeer.Fields, end bool) Stream {
 	return &h2Stream{m.H2, m.Headers(head, end)}
 }
 
+// Wait implements Mux.
+func (m h2Mux) Wait(d time.Duration) { m.Patience = d }
+
 // h2Stream is a stream of it.
 type h2Stream struct {
 	c  *rawpeer.H2
@@ -140,6 +146,14 @@ func (s *h2Stream) Trailers(f rawpeer.Fields) error {
 func (s *h2Stream) Head(f rawpeer.Fields) error {
 	s.c.HeadersOn(s.id, f, false)
 	return nil
+}
+
+func (s *h2Stream) First() (rawpeer.Fields, error) {
+	st, err := s.c.WantHeads(s.id, 1)
+	if len(st.Heads) == 0 {
+		return nil, err
+	}
+	return st.Heads[0], err
 }
 
 func (s *h2Stream) WantStatus(status int) (*Answer, error) {
@@ -168,8 +182,26 @@ func (s *h2Stream) judged(st rawpeer.H2Stream, err error) (*Answer, error) {
 }
 
 func (s *h2Stream) told(st rawpeer.H2Stream, err error) *Answer {
-	a := &Answer{Body: st.Data, End: st.End}
-	for _, h := range st.Heads {
+	a := answerOf(st.Heads, st.Data, st.End)
+	if st.Reset {
+		a.Reset = st.Code.String()
+		a.malformed = st.Code == http2.ErrCodeProtocol
+		a.unprocessed = st.Code == http2.ErrCodeRefusedStream
+	}
+	if g := s.c.GoAways(); len(g) > 0 {
+		a.Closed = "GOAWAY " + g[0].Code.String()
+		a.malformed = a.malformed || !st.Reset && g[0].Code != http2.ErrCodeNo // RFC 9113 section 5.4.2
+	}
+	if err != nil && a.Closed == "" && s.c.Ended() {
+		a.Closed = "the connection ended"
+	}
+	return a
+}
+
+// answerOf sorts the heads of a stream.
+func answerOf(heads []rawpeer.Fields, data []byte, end bool) *Answer {
+	a := &Answer{Body: data, End: end}
+	for _, h := range heads {
 		n, _ := strconv.Atoi(h.Get(":status"))
 		switch {
 		case n == 0:
@@ -182,17 +214,6 @@ func (s *h2Stream) told(st rawpeer.H2Stream, err error) *Answer {
 		default:
 			a.Status, a.Head = n, h
 		}
-	}
-	if st.Reset {
-		a.Reset = st.Code.String()
-		a.malformed = st.Code == http2.ErrCodeProtocol
-	}
-	if g := s.c.GoAways(); len(g) > 0 {
-		a.Closed = "GOAWAY " + g[0].Code.String()
-		a.malformed = a.malformed || !st.Reset && g[0].Code != http2.ErrCodeNo // RFC 9113 section 5.4.2
-	}
-	if err != nil && a.Closed == "" && s.c.Ended() {
-		a.Closed = "the connection ended"
 	}
 	return a
 }
@@ -211,6 +232,14 @@ func (t h1Tunnel) WantReset() error { return t.WantRST() }
 // CONNECT.
 func (e *Env) Mux() Mux {
 	e.needTunnels()
+	return e.anyMux()
+}
+
+// anyMux connects by the version of the case.
+func (e *Env) anyMux() Mux {
+	if e.version() == h3 {
+		return h3Mux{e.H3()}
+	}
 	return h2Mux{e.H2()}
 }
 
@@ -261,7 +290,7 @@ func (e *Env) upgrade(more ...string) string {
 }
 
 // version is the first word of the case's id.
-func (e *Env) version() string { return e.c.ID[:2] }
+func (e *Env) version() string { return e.c.version() }
 
 // whole is Whole for cases that end where there is nothing to be seen.
 func (e *Env) whole(s Stream) *Answer {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/net/http2"
-
 	"wsgate/internal/rawpeer"
 )
 
@@ -24,19 +22,19 @@ func (e *Env) Ask(method, path string, open bool, fields ...string) Asked {
 	if e.version() == h1 {
 		return e.askH1(method, path, open, fields...)
 	}
-	m := h2Mux{e.H2()}
+	m := e.anyMux()
 	head := rawpeer.F(":method", method, ":scheme", m.Scheme(), ":path", path, ":authority", e.Authority())
 	for _, f := range rawpeer.F(fields...) {
 		head = append(head, rawpeer.Field{Name: strings.ToLower(f.Name), Value: f.Value})
 	}
-	return &askedH2{m.Send(append(head, e.Tag()), !open).(*h2Stream)}
+	return &askedStream{m.Send(append(head, e.Tag()), !open)}
 }
 
-type askedH2 struct{ *h2Stream }
+type askedStream struct{ Stream }
 
-func (a *askedH2) Data(p string) error { return a.Write([]byte(p)) }
-func (a *askedH2) End() error          { return a.CloseWrite() }
-func (a *askedH2) Leave() error        { return a.c.Reset(a.id, http2.ErrCodeCancel) }
+func (a *askedStream) Data(p string) error { return a.Write([]byte(p)) }
+func (a *askedStream) End() error          { return a.CloseWrite() }
+func (a *askedStream) Leave() error        { return a.Reset() }
 
 type askedH1 struct {
 	c       *rawpeer.H1
@@ -106,7 +104,7 @@ func (a *askedH1) read(method string) (*Answer, error) {
 	}
 }
 
-// bothVersions makes a case of each version of ordinary requests. The ID is without its
+// bothVersions makes a case of HTTP/2 and one of HTTP/1.1. The ID is without its
 // version.
 func bothVersions(c Case) []Case {
 	a, b := c, c

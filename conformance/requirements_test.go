@@ -75,25 +75,36 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
-// TestRFC8441: every sentence of RFC 8441 that binds somebody has a case, and
-// every case that cites it at must or should stands for a sentence.
-func TestRFC8441(t *testing.T) {
-	text, err := os.ReadFile("testdata/rfc8441.txt")
+// TestRFCs: every sentence of RFC 8441 and of RFC 9220 that binds somebody has a
+// case or an excuse, and every case that cites one of them at must or should stands
+// for a sentence of it.
+func TestRFCs(t *testing.T) {
+	for _, x := range []struct {
+		rfc           string
+		musts, should int // as often as the RFC has the words behind its section 2
+	}{{"8441", 8, 0}, {"9220", 0, 1}} {
+		t.Run(x.rfc, func(t *testing.T) { sentences(t, x.rfc, x.musts, x.should) })
+	}
+}
+
+func sentences(t *testing.T, rfc string, wantMust, wantShould int) {
+	text, err := os.ReadFile("testdata/rfc" + rfc + ".txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids, why := requirements(t)
 	named := make(map[string]bool)
-	sentences := make(map[string]bool)
-	musts := 0
+	keys := make(map[string]bool)
+	musts, should := 0, 0
 	for line := range strings.Lines(string(text)) {
 		if line[0] == '#' {
 			continue
 		}
 		number, sentence, _ := strings.Cut(line, " ")
 		musts += strings.Count(sentence, "MUST")
-		key := "8441/" + number
-		sentences[key] = true
+		should += strings.Count(sentence, "SHOULD")
+		key := rfc + "/" + number
+		keys[key] = true
 		if len(ids[key]) == 0 && why[key] == "" {
 			t.Errorf("%s %q: got no case and no excuse, want one", key, strings.TrimSpace(sentence))
 		}
@@ -101,21 +112,43 @@ func TestRFC8441(t *testing.T) {
 			named[id] = true
 		}
 	}
-	if musts != 8 { // as often as the RFC has it behind its section 2
-		t.Errorf("MUST in rfc8441.txt: got %d, want 8", musts)
+	if musts != wantMust || should != wantShould {
+		t.Errorf("rfc%s.txt: got %d MUST and %d SHOULD, want %d and %d", rfc, musts, should, wantMust, wantShould)
 	}
 	for key := range ids {
-		if strings.HasPrefix(key, "8441/") && !sentences[key] {
+		if strings.HasPrefix(key, rfc+"/") && !keys[key] {
 			t.Errorf("%s: there is no such sentence", key)
 		}
 	}
 	for _, c := range Cases() {
-		if c.RFC == "8441" && (c.Level == Must || c.Level == Should) && !named[c.ID] {
-			t.Errorf("%s: got no sentence of RFC 8441 for it, want one", c.ID)
+		if c.RFC == rfc && (c.Level == Must || c.Level == Should) && !named[c.ID] {
+			t.Errorf("%s: got no sentence of RFC %s for it, want one", c.ID, rfc)
 		}
 		delete(named, c.ID)
 	}
 	for id := range named {
 		t.Errorf("%s: there is no such case", id)
+	}
+}
+
+// TestAgain: what is played once more on HTTP/3 speaks of HTTP/3, and cites what
+// holds there.
+func TestAgain(t *testing.T) {
+	n := 0
+	for _, c := range again(Cases()) {
+		n++
+		if slices.Contains([]string{"8441", "9113", "7541"}, c.RFC) || c.RFC != "" && c.Section == "" {
+			t.Errorf("%s: got RFC %s section %q, want one of HTTP/3", c.ID, c.RFC, c.Section)
+		}
+		for _, text := range []string{c.Title, c.Text.Sends, c.Text.Sees, c.Text.Rule, c.Text.Why} {
+			for _, word := range []string{"RST_STREAM", "END_STREAM", "REFUSED_STREAM", "PROTOCOL_ERROR", "HTTP/2", "HPACK", "RFC 9113", "PING"} {
+				if strings.Contains(text, word) {
+					t.Errorf("%s: got %q in %q, want words of HTTP/3", c.ID, word, text)
+				}
+			}
+		}
+	}
+	if n < 250 {
+		t.Errorf("repeated cases: got %d", n)
 	}
 }

@@ -35,7 +35,7 @@ type Result struct {
 
 // Part is the letter of the part of the list that the case is in.
 func (r *Result) Part() string {
-	c := Case{Rows: r.Rows}
+	c := Case{ID: r.ID, Rows: r.Rows}
 	return c.Part()
 }
 

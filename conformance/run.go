@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"wsgate/internal/rawpeer"
 )
 
@@ -24,6 +22,7 @@ import (
 type Options struct {
 	Front         string      // https URL of the gateway
 	Plain         string      // http URL of the gateway, "" if it has none
+	FrontH3       string      // host:port where it serves HTTP/3, "" for that of Front
 	TLS           *tls.Config // of the client; nil checks certificates as usual
 	BackendListen string      // host:port that the gateway takes for its backend
 	Authority     string      // in requests; "" is the host of Front
@@ -55,17 +54,15 @@ func (u *Unreachable) Unwrap() error { return u.err }
 
 // runner is one run.
 type runner struct {
-	o     Options
-	front string // host:port
-	plain string
-	hub   *hub
-	id    string // part of tokens
-	has   has
-	drain *drain
+	o      Options
+	front  string // host:port
+	front3 string // the same, of UDP
+	plain  string
+	hub    *hub
+	id     string // part of tokens
+	has    has
+	drain  *drain
 }
-
-// has is what the gateway can do: "" yes, or why not.
-type has struct{ h2, h2c, tunnels string }
 
 // Run carries all cases of the options' profile out and returns a result for each
 // case, also for those of other profiles. The error is an *Unreachable, or says
@@ -97,7 +94,13 @@ func newRunner(o Options) (*runner, error) {
 	if err != nil || u.Scheme != "https" || u.Port() == "" {
 		return nil, fmt.Errorf("front %q: want https://host:port", o.Front)
 	}
-	r.front = u.Host
+	r.front, r.front3 = u.Host, u.Host
+	if o.FrontH3 != "" {
+		if _, _, err := net.SplitHostPort(o.FrontH3); err != nil {
+			return nil, fmt.Errorf("HTTP/3 front %q: want host:port", o.FrontH3)
+		}
+		r.front3 = o.FrontH3
+	}
 	if o.Plain != "" {
 		u, err := url.Parse(o.Plain)
 		if err != nil || u.Scheme != "http" || u.Port() == "" {
@@ -169,45 +172,6 @@ func (r *runner) reach() error {
 		return fmt.Errorf("the gateway at %s does not reach the backend at %s: it answers an ordinary request %q", r.o.Front, r.o.BackendListen, resp.Line)
 	}
 	return nil
-}
-
-// look finds out what the gateway can do.
-func (r *runner) look() {
-	greet := func(addr string, config *tls.Config) (*rawpeer.H2, error) {
-		c, err := rawpeer.DialH2Quiet(addr, config)
-		if err != nil {
-			return nil, err
-		}
-		c.Patience = time.Duration(float64(casePatience) * r.o.Patience)
-		if err = c.Preface(); err == nil {
-			_, err = c.WantFirst()
-		}
-		if err == nil {
-			err = c.Ping()
-		}
-		if err != nil {
-			c.Close()
-			return nil, err
-		}
-		return c, nil
-	}
-	c, err := greet(r.front, r.o.TLS)
-	if err != nil {
-		r.has.h2 = fmt.Sprintf("the gateway does not speak HTTP/2 by ALPN: %v", err)
-		r.has.tunnels = r.has.h2
-	} else {
-		if v, _ := c.Setting(http2.SettingEnableConnectProtocol); v != 1 {
-			r.has.tunnels = "the gateway does not announce SETTINGS_ENABLE_CONNECT_PROTOCOL"
-		}
-		c.Close()
-	}
-	if r.plain == "" {
-		r.has.h2c = "no cleartext front was named"
-	} else if c, err := greet(r.plain, nil); err != nil {
-		r.has.h2c = "the gateway does not speak HTTP/2 in cleartext with prior knowledge"
-	} else {
-		c.Close()
-	}
 }
 
 func (r *runner) token(n int) string { return fmt.Sprintf("wc%sn%dz", r.id, n) }
@@ -319,7 +283,7 @@ func (p *progress) done(r Result) {
 
 // one carries a case out. It returns in bounded time, whatever the case does.
 func (r *runner) one(c *Case, n int) Result {
-	e := &Env{run: r, c: c, token: r.token(n), done: make(chan struct{}), patience: time.Duration(float64(casePatience) * r.o.Patience)}
+	e := &Env{run: r, c: c, token: r.token(n), done: make(chan struct{}), patience: r.patience()}
 	if r.hub != nil {
 		e.claim = r.hub.claim(e.token, e.joined)
 		defer r.hub.release(e.claim)

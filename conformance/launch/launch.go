@@ -270,12 +270,23 @@ func freePort(profile string) (string, error) {
 	var last error
 	for range 100 {
 		port := strconv.Itoa(20000 + 2*rand.IntN(6000) + odd)
-		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			ln.Close()
+		if last = free("127.0.0.1:" + port); last == nil {
 			return port, nil
 		}
-		last = err
 	}
 	return "", last
+}
+
+// free looks whether nobody has a port, of TCP and of UDP.
+func free(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	pc, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	return pc.Close()
 }

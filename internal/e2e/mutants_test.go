@@ -207,20 +207,24 @@ func (m *mutant) test(t *testing.T, dir string) {
 // TestMutantsReach: every patch applies and names cases that there are, and every
 // case of these parts fails for at least one mutant.
 func TestMutantsReach(t *testing.T) {
-	killed := make(map[string]bool)
+	killed, ids := make(map[string]bool), make(map[string]bool)
+	cases := conformance.Cases()
+	for _, c := range cases {
+		ids[c.ID] = true
+	}
 	all := mutants(t)
 	for _, m := range all {
 		if _, err := m.apply("../.."); err != nil {
 			t.Error(err)
 		}
 		for _, id := range m.fails {
-			if _, err := conformance.Find(id); err != nil {
-				t.Errorf("%s: %v", m.name, err)
+			if !ids[id] {
+				t.Errorf("%s: there is no case %q", m.name, id)
 			}
 			killed[id] = true
 		}
 	}
-	for _, c := range conformance.Cases() {
+	for _, c := range cases {
 		if slices.Contains([]string{"B", "D", "E", "F", "G"}, c.Part()) && !killed[c.ID] {
 			t.Errorf("%s: got no mutant that fails it, want one", c.ID)
 		}
