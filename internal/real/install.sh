@@ -9,6 +9,7 @@ need=()
 have() { command -v "$1" >/dev/null 2>&1; }
 have chromium || need+=(chromium)
 have curl || need+=(curl)
+have gtlsclient || need+=(ngtcp2-client)
 have node || need+=(nodejs)
 have npm || need+=(npm)
 [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import websockets' 2>/dev/null || need+=(python3 python3-websockets)

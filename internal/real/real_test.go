@@ -1,5 +1,6 @@
 // Package real tests the gateway with programs that other people wrote:
-// Chromium, Node's http2, undici, npm ws, socket.io, python3-websockets, curl.
+// Chromium, ngtcp2's gtlsclient, Node's http2, undici, npm ws, socket.io,
+// python3-websockets, curl.
 // `make test-real` installs them and runs this package.
 package real
 
@@ -7,16 +8,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -121,57 +118,6 @@ func want(t *testing.T, got map[string]any, wanted map[string]any) {
 			t.Errorf("%s: got %v, want %v (all: %v)", k, got[k], w, got)
 		}
 	}
-}
-
-// spki is what Chromium wants to hear of a self-signed certificate.
-func spki(t *testing.T, addr string) string {
-	t.Helper()
-	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	sum := sha256.Sum256(c.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-func TestChromium(t *testing.T) {
-	https, _ := startDemo(t)
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	_, port, _ := net.SplitHostPort(https)
-	arg, _ := json.Marshal(map[string]string{
-		"url": "https://localhost:" + port + "/", "spki": spki(t, https), "chromium": path,
-		"netlog": filepath.Join(dir, "net.json"), "profile": filepath.Join(dir, "profile"),
-	})
-	got := run(t, "node", "node/browser.mjs", string(arg))
-	want(t, got, map[string]any{
-		"page":        "h2",
-		"states":      []any{"open over HTTP/2", "open over HTTP/2"},
-		"big":         map[string]any{"same": true, "code": 1000.0},
-		"binary":      true,
-		"subprotocol": "demo",
-		"serverClose": map[string]any{"code": 4001.0, "clean": true, "reason": "as you wish"},
-		"refused":     map[string]any{"opened": false, "code": 1006.0},
-	})
-	if e, _ := got["extensions"].(string); !strings.HasPrefix(e, "permessage-deflate") {
-		t.Errorf("extensions: got %q, want permessage-deflate", e)
-	}
-	twenty, _ := got["twenty"].([]any)
-	if len(twenty) != 20 {
-		t.Fatalf("sockets: got %d, want 20", len(twenty))
-	}
-	for i, s := range twenty {
-		if !reflect.DeepEqual(s, []any{true, 1000.0, true}) {
-			t.Errorf("socket %d: got [echoed code clean] %v, want [true 1000 true]", i, s)
-		}
-	}
-	// 2 of the page, 20, then big, binary, subprotocol, server close, refused.
-	want(t, got, map[string]any{"sockets": map[string]any{"sessions": []any{27.0}, "upgrades": 0.0}})
-	t.Logf("chromium: 20 sockets as streams of one HTTP/2 connection: %v", got["sockets"])
 }
 
 func TestNodeHTTP2(t *testing.T) {

@@ -1,6 +1,6 @@
 // Drives Chromium against the gateway: argv[2] is JSON {url, spki, netlog,
-// profile, chromium}. Prints one JSON object with what the page saw and what
-// Chromium's own net log says of the connections.
+// profile, chromium, args, loads}. Prints one JSON object with what the page saw
+// and what Chromium's own net log says of the connections.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
@@ -9,18 +9,22 @@ const browser = await chromium.launchPersistentContext(opt.profile, {
   executablePath: opt.chromium,
   headless: true,
   args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--ignore-certificate-errors-spki-list=" + opt.spki,
-    "--log-net-log=" + opt.netlog,
+    "--log-net-log=" + opt.netlog, ...opt.args,
   ],
 });
 const result = {};
 try {
   const page = await browser.newPage();
   page.setDefaultTimeout(30000);
-  await page.goto(opt.url);
-  result.page = await page.evaluate(() => performance.getEntriesByType("navigation")[0].nextHopProtocol);
-  await page.waitForFunction(() => [...document.querySelectorAll("section output")].every(o => o.value.startsWith("open over")));
+  result.pages = [];
+  for (let i = 0; i < opt.loads; i++) {
+    await page.goto(opt.url);
+    await page.waitForFunction(() => [...document.querySelectorAll("section output")].every(o => o.value.startsWith("open over")));
+    result.pages.push(await page.evaluate(() => performance.getEntriesByType("navigation")[0].nextHopProtocol));
+  }
+  result.shown = await page.evaluate(() => document.getElementById("page").value);
   result.states = await page.evaluate(() => [...document.querySelectorAll("section output")].map(o => o.value));
   Object.assign(result, await page.evaluate(stories));
 } finally {
@@ -73,17 +77,25 @@ async function stories() {
   return out;
 }
 
-// sockets counts the WebSocket streams of each HTTP/2 session in a net log.
+// sockets counts the WebSocket streams of each HTTP/2 and HTTP/3 session in a net
+// log, and the QUIC connections that were tried for the page's host.
 function sockets(log) {
   const types = log.constants.logEventTypes;
-  const sessions = {};
+  const sent = { [types.HTTP2_SESSION_SEND_HEADERS]: "h2", [types.HTTP3_HEADERS_SENT]: "h3" };
+  const sessions = { h2: {}, h3: {} };
+  const refused = { h2: 0, h3: 0 };
+  const tried = new Set();
   let upgrades = 0;
   for (const e of log.events) {
-    const headers = e.params && e.params.headers;
-    if (e.type === types.HTTP2_SESSION_SEND_HEADERS && headers && headers.includes(":protocol: websocket")) {
-      sessions[e.source.id] = (sessions[e.source.id] || 0) + 1;
+    const params = e.params || {}, headers = params.headers;
+    if (sent[e.type] && headers && headers.includes(":protocol: websocket")) {
+      const of = sessions[sent[e.type]];
+      of[e.source.id] = (of[e.source.id] || 0) + 1;
     }
-    if (e.type === types.HTTP_TRANSACTION_SEND_REQUEST_HEADERS && JSON.stringify(e.params || {}).includes("Upgrade: websocket")) upgrades++;
+    if (e.type === types.HTTP3_HEADERS_DECODED && headers && headers.includes(":status: 403")) refused.h3++;
+    if (e.type === types.HTTP2_SESSION_RECV_HEADERS && headers && headers.includes(":status: 403")) refused.h2++;
+    if (e.type === types.QUIC_SESSION && params.host === new URL(opt.url).hostname) tried.add(e.source.id);
+    if (e.type === types.HTTP_TRANSACTION_SEND_REQUEST_HEADERS && JSON.stringify(params).includes("Upgrade: websocket")) upgrades++;
   }
-  return { sessions: Object.values(sessions), upgrades };
+  return { h2: Object.values(sessions.h2), h3: Object.values(sessions.h3), refused, upgrades, quic: tried.size };
 }
