@@ -23,6 +23,11 @@ type qconn struct {
 	q    *quic.Conn
 	loop bridge.Loop
 	c    *conn // owned by the loop
+
+	// Where the client is, as quic-go says it, and the same as the engine has it;
+	// owned by the loop.
+	addr net.Addr
+	at   netip.AddrPort
 }
 
 // run serves a connection until its end. It is the goroutine that accepts request
@@ -103,8 +108,13 @@ func (x *qconn) closeWith(code ErrCode, why string) {
 	go x.q.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
-// remote implements quicConn.
-func (x *qconn) remote() netip.AddrPort { return addrOf(x.q.RemoteAddr()) }
+// remote implements quicConn. quic-go has another net.Addr only after a change.
+func (x *qconn) remote() netip.AddrPort {
+	if a := x.q.RemoteAddr(); a != x.addr {
+		x.addr, x.at = a, addrOf(a)
+	}
+	return x.at
+}
 
 func addrOf(a net.Addr) netip.AddrPort {
 	u, ok := a.(*net.UDPAddr)

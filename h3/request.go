@@ -21,7 +21,6 @@ const (
 // that FIN came with it; without it, it may still be all.
 func (s *stream) request(fields bridge.Fields, over, end bool) error {
 	c := s.c
-	c.follow()
 	method := ""
 	for i := range fields {
 		if fields[i].Name == ":method" {
