@@ -116,10 +116,31 @@ func runsBefore(t *testing.T, shell, backend string, more ...string) *process {
 		args = append(args, "--self-signed")
 	}
 	p := launch(t, shell, append(args, more...)...)
-	p.https = p.line(`msg=listening on=https://\S+ address=(\S+) http="h2 and h1 by ALPN, h3 over UDP"`)
-	p.http = p.line(`msg=listening on=http://\S+ address=(\S+) http="h1 and h2 with prior knowledge"`)
-	p.admin = p.line(`msg=admin address=(\S+)`)
+	p.listens()
 	return p
+}
+
+// runsFile starts `wsgate run -c` with a file that has what the flags of runsBefore
+// say, and more.
+func runsFile(t *testing.T, backend, more string) *process {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "wsgate.yaml")
+	write(t, path, []byte(`listeners: [{address: "127.0.0.1:0", tls: true}, {address: "127.0.0.1:0"}]
+certificates: [{self_signed: [localhost]}]
+admin: {address: "127.0.0.1:0"}
+upstreams: {backend: {servers: ["`+backend+`"]}}
+`+more))
+	p := launch(t, "", "run", "-c", path)
+	p.listens()
+	return p
+}
+
+// listens waits until the program has said where it listens.
+func (p *process) listens() {
+	p.t.Helper()
+	p.https = p.line(`msg=listening on=\S+ address=(\S+) http="h2 and h1 by ALPN, h3 over UDP"`)
+	p.http = p.line(`msg=listening on=\S+ address=(\S+) http="h1 and h2 with prior knowledge"`)
+	p.admin = p.line(`msg=admin address=(\S+)`)
 }
 
 // line waits for a line on standard error and returns the first group in it.
