@@ -39,7 +39,7 @@ type server struct {
 }
 
 // serve starts a server on an address of the loopback range.
-func serve(t *testing.T, name, host string) *server {
+func serve(t testing.TB, name, host string) *server {
 	t.Helper()
 	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
@@ -128,14 +128,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // rig is a running gateway with a configuration that a test may change.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	gw   *gateway.Gateway
 	log  *log
 	file atomic.Pointer[string]
 }
 
 // run starts a gateway by the text of a file.
-func run(t *testing.T, file string, edit ...func(*gateway.Options)) *rig {
+func run(t testing.TB, file string, edit ...func(*gateway.Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, log: new(log)}
 	r.file.Store(&file)
@@ -189,7 +189,7 @@ type ask struct {
 // conn is a client's tunnel over HTTP/1.1.
 type conn struct {
 	*websocket.Conn
-	t      *testing.T
+	t      testing.TB
 	server string // that greeted
 	answer *http.Response
 }
