@@ -219,21 +219,16 @@ func (e *echo) pacer(open []*tunnel, rate float64, quit, done chan struct{}) {
 	}
 }
 
-// grace is what the last messages have to come back.
-const grace = 2 * time.Second
-
-// stragglers gives messages that are still missing their time: in an open loop
-// all of them, in a closed loop those that were under way all the time. Then it
-// counts them, with the age that they have.
+// stragglers ends the run; messages that are still missing have their time to
+// come: in an open loop all of them, in a closed loop those that were under way
+// all the time. Then it counts them, with the age that they have.
 func (e *echo) stragglers(r *Result) {
 	f := e.f
 	before := f.clock()
 	if f.o.Rate == 0 {
 		before = f.since.Load()
 	}
-	for end := time.Now().Add(grace); f.overdue(before) && time.Now().Before(end) && f.ctx.Err() == nil; {
-		f.pause(tick)
-	}
+	f.linger(before)
 	f.close(r, before)
 	if f.o.Rate == 0 || f.ctx.Err() != nil {
 		return

@@ -79,6 +79,7 @@ type fleet struct {
 	trouble  []string  // the first few things that went wrong
 
 	stopped              atomic.Bool
+	enough               atomic.Bool // no new life begins
 	wg                   sync.WaitGroup
 	opens, refused, lost atomic.Int64
 	alive                atomic.Int64 // sessions that run

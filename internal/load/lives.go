@@ -63,6 +63,11 @@ func runLives(ctx context.Context, t *Target, o Options, get bool) (*Result, err
 	}
 	r, err := f.measure(work)
 	if err == nil {
+		if work == nil {
+			f.last()
+		} else {
+			f.linger(f.since.Load())
+		}
 		f.close(r, f.since.Load())
 	}
 	return r, err
@@ -134,7 +139,7 @@ func (p *lives) again() {
 func (p *lives) singles(n int) {
 	f := p.f
 	defer f.alive.Add(-1)
-	for !f.stopped.Load() {
+	for !f.stopped.Load() && !f.enough.Load() {
 		began := f.clock()
 		s, err := f.target.connect(f.dialer, n)
 		if err != nil {

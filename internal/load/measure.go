@@ -105,14 +105,33 @@ func (f *fleet) tunnels(s session, do func(*tunnel)) {
 	_ = s.end() // the reader tells
 }
 
-// overdue reports whether a message that should have gone out before then is
-// still under way.
+// overdue reports whether a handshake or a message that should have gone out
+// before then has no answer yet.
 func (f *fleet) overdue(before int64) (yes bool) {
 	f.each(func(s session) {
-		f.tunnels(s, func(t *tunnel) { yes = yes || t.late(before) })
+		f.tunnels(s, func(t *tunnel) { yes = yes || t.unanswered(before) || t.late(before) })
 	})
 	return yes
 }
+
+// linger gives what is overdue the open timeout to be late and not silent.
+func (f *fleet) linger(before int64) {
+	for end := time.Now().Add(f.o.OpenTimeout); f.overdue(before) && time.Now().Before(end) && f.ctx.Err() == nil && f.alive.Load() > 0; {
+		f.pause(tick)
+	}
+}
+
+// last lets goroutines that have a connection for each life finish theirs in the
+// open timeout.
+func (f *fleet) last() {
+	f.enough.Store(true)
+	for end := time.Now().Add(f.o.OpenTimeout); f.alive.Load() > 0 && time.Now().Before(end) && f.ctx.Err() == nil; {
+		f.pause(tick)
+	}
+}
+
+// unanswered reports whether a handshake of before has no answer yet.
+func (t *tunnel) unanswered(before int64) bool { return t.stage == asked && t.since < before }
 
 // late reports whether a message of before is still under way.
 func (t *tunnel) late(before int64) bool {
@@ -131,7 +150,7 @@ func (f *fleet) close(r *Result, before int64) {
 				unasked++
 			}
 			continue
-		case t.stage == asked && t.since < before:
+		case t.unanswered(before):
 			f.note("silent: %v: no answer to the handshake", t)
 		case t.late(before):
 			f.note("silent: %v: no answer to a message for %.1f s", t, time.Duration(now-t.times.oldest()).Seconds())

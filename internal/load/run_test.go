@@ -60,7 +60,7 @@ func TestScenarios(t *testing.T) {
 			o = few(6, 1)
 		}
 		n := int64(o.Conns * o.Tunnels)
-		o.Verify, o.OpenTimeout = true, 5*time.Second
+		o.Verify, o.OpenTimeout = true, 20*time.Second
 		plays := map[string]func(context.Context, *Target, Options) (*Result, error){
 			"echo": Echo, "open": Open, "get": Get,
 			"idle": func(ctx context.Context, t *Target, o Options) (*Result, error) {
@@ -68,7 +68,7 @@ func TestScenarios(t *testing.T) {
 				return Idle(ctx, t, o)
 			},
 			"bulk": func(ctx context.Context, t *Target, o Options) (*Result, error) {
-				o.Size, o.InFlight, o.For = 100_000, 2, time.Second // more than the windows take
+				o.Size, o.InFlight, o.For = 100_000, 2, 10*o.For // more than the windows take
 				return Echo(ctx, t, o)
 			},
 			"rate": func(ctx context.Context, t *Target, o Options) (*Result, error) {
@@ -87,7 +87,12 @@ func TestScenarios(t *testing.T) {
 		}
 		for play, run := range plays {
 			t.Run(name+" "+play, func(t *testing.T) {
+				o := o
 				r, err := run(t.Context(), target, o)
+				for err == nil && r.Messages == 0 && o.For < time.Minute { // too short for this machine
+					o.For *= 4
+					r, err = run(t.Context(), target, o)
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -265,7 +270,7 @@ func TestUnanswered(t *testing.T) {
 		})
 	})
 	o := few(1, 1)
-	o.For, o.Rate = 500*time.Millisecond, 200
+	o.For, o.Rate, o.OpenTimeout = 500*time.Millisecond, 200, 2*time.Second
 	r, err := Echo(t.Context(), target, o)
 	if err != nil {
 		t.Fatal(err)
