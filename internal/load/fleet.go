@@ -78,6 +78,9 @@ type fleet struct {
 	sessions []session // nil: could not be dialled
 	trouble  []string  // the first few things that went wrong
 
+	turns chan struct{} // inFlight of them: first handshakes that may be under way
+	quit  chan struct{} // closed at the end
+
 	stopped              atomic.Bool
 	enough               atomic.Bool // no new life begins
 	wg                   sync.WaitGroup
@@ -95,7 +98,7 @@ func newFleet(ctx context.Context, t *Target, o Options, play scenario) *fleet {
 		o.OpenTimeout = 10 * time.Second
 	}
 	o.InFlight = max(o.InFlight, 1)
-	f := &fleet{target: t, o: o, play: play, slots: make([]*tunnel, o.Conns*o.Tunnels), sessions: make([]session, o.Conns)}
+	f := &fleet{target: t, o: o, play: play, slots: make([]*tunnel, o.Conns*o.Tunnels), sessions: make([]session, o.Conns), turns: make(chan struct{}, inFlight), quit: make(chan struct{})}
 	f.dialer = dialer{ctx: ctx, clock: func() int64 { return int64(time.Since(base)) }}
 	f.latency.init()
 	return f
@@ -214,8 +217,11 @@ func (f *fleet) start() {
 		f.alive.Add(1)
 		f.wg.Go(func() {
 			defer f.alive.Add(-1)
+			n := 0
+			for ; n < min(width, f.o.Tunnels) && f.turn(); n++ {
+			}
 			s.begin()
-			for range min(width, f.o.Tunnels) {
+			for range n {
 				f.more(s)
 			}
 			if err := s.end(); err != nil {
@@ -229,14 +235,29 @@ func (f *fleet) start() {
 	})
 }
 
+// turn waits until one more handshake may be under way, and says whether there
+// will be one.
+func (f *fleet) turn() bool {
+	select {
+	case f.turns <- struct{}{}:
+		return true
+	case <-f.quit:
+		return false
+	}
+}
+
 // asker is a scenario that asks for something else than a tunnel.
 type asker interface{ ask(s session, t *tunnel) }
 
-// more opens the next tunnel of a session, if there is one to open. The session
-// is held.
+// more opens the next tunnel of a session, or gives its turn to another if there
+// is none to open. The session is held.
 func (f *fleet) more(s session) {
 	l := s.state()
 	if l.asked == f.o.Tunnels || f.stopped.Load() {
+		select {
+		case <-f.turns:
+		default: // all have begun
+		}
 		return
 	}
 	n := l.number*f.o.Tunnels + l.asked
@@ -258,7 +279,9 @@ func (f *fleet) ask(s session, n int) {
 // end stops everything.
 func (f *fleet) end() {
 	f.mu.Lock()
-	f.stopped.Store(true)
+	if !f.stopped.Swap(true) {
+		close(f.quit)
+	}
 	f.mu.Unlock()
 	f.each(session.close)
 	f.wg.Wait()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,7 +139,8 @@ func TestEvilPeers(t *testing.T) {
 		}), few(2, 1), want{2, 0, 2, 0, "connection reset by peer"}},
 		{"h1 stalls", h1(func(c net.Conn) {
 			echoing(c, func(n int) bool { return n < 3 })
-		}), few(2, 1), want{2, 0, 2, 0, "connection"}},
+			stall(c)
+		}), few(2, 1), want{2, 0, 2, 2, "silent: connection 0: no answer to a message"}},
 		{"h1 answers no message", h1(func(c net.Conn) {
 			upgraded(c)
 			stall(c)
@@ -192,6 +194,35 @@ func TestEvilPeers(t *testing.T) {
 				t.Errorf("got a run of %v, want one that ends", d)
 			}
 		})
+	}
+}
+
+// TestCrowd: however many connections there are, no more than inFlight
+// handshakes are under way.
+func TestCrowd(t *testing.T) {
+	const conns = inFlight + 20
+	var pending, most, seen atomic.Int64
+	full := make(chan struct{})
+	peer := h2peer{extended, func(f *http2.Framer, id uint32) {
+		n := pending.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if seen.Add(1) == inFlight {
+			close(full)
+		}
+		<-full
+		pending.Add(-1)
+		accept(f, id)
+	}, nil}
+	o := few(conns, 1)
+	o.OpenTimeout = 20 * time.Second
+	r, err := Echo(t.Context(), peer.listen(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantClean(t, r, conns)
+	if n := most.Load(); n > inFlight {
+		t.Errorf("got %d handshakes under way at once, want at most %d", n, inFlight)
 	}
 }
 
