@@ -105,8 +105,8 @@ func TestKeys(t *testing.T) {
 }
 
 func TestTakes(t *testing.T) {
-	nginx, wsgate := &contender{name: "nginx", all: nginxArgs("auto")}, &contender{name: "wsgate", h2tunnels: true, all: wsgateArgs()}
-	echo, get, idle := echo(64, 1, 1), get(), idle(2, 1, 1, 64)
+	nginx, wsgate := &contender{name: "nginx", all: nginxArgs("auto")}, &contender{name: "wsgate", h2tunnels: true, h3tunnels: true, all: wsgateArgs()}
+	echo, echo3, get, idle := echo(64, 1, 1), echo3(1, 1), get(), idle(2, 1, 1, 64)
 	for _, c := range []struct {
 		w      *work
 		c      *contender
@@ -117,6 +117,8 @@ func TestTakes(t *testing.T) {
 		{&get, nginx, columnOne, true},
 		{&echo, wsgate, columnDefault, true},
 		{&idle, wsgate, columnDefault, false},
+		{&echo3, &contender{name: "haproxy", h2tunnels: true}, columnOne, false},
+		{&echo3, wsgate, columnDefault, true},
 		{&get, &contender{name: "nghttpx"}, columnDefault, false},
 	} {
 		if got := c.w.takes(c.c, c.column); got != c.want {

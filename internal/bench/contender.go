@@ -19,6 +19,8 @@ type contender struct {
 	one, all func(*lab, place) (env []string, args []string)
 	// h2tunnels: it carries WebSocket over HTTP/2 (RFC 8441).
 	h2tunnels bool
+	// h3tunnels: over HTTP/3, too (RFC 9220).
+	h3tunnels bool
 	// single says what its one worker is, and common what it has by itself.
 	single, common string
 }
@@ -100,10 +102,10 @@ func found(name string) string {
 // contenders are all there are, installed or not. wsgate is the first.
 func (l *lab) contenders() []*contender {
 	all := []*contender{
-		{name: "wsgate", program: l.wsgate, version: said(l.wsgate, "version"), h2tunnels: true, single: "--loops 1", common: "its defaults", one: wsgateArgs("--loops", "1"), all: wsgateArgs()},
+		{name: "wsgate", program: l.wsgate, version: said(l.wsgate, "version"), h2tunnels: true, h3tunnels: true, single: "--loops 1", common: "its defaults", one: wsgateArgs("--loops", "1"), all: wsgateArgs()},
 		{name: "haproxy", program: found("haproxy"), version: said("haproxy", "-v"), h2tunnels: true, single: "nbthread 1", common: "a thread for each core", one: haproxyArgs("nbthread 1"), all: haproxyArgs("")},
 		{name: "nghttpx", program: found("nghttpx"), version: said("nghttpx", "--version"), h2tunnels: true, single: "--workers=1, its default", one: nghttpxArgs},
-		{name: "caddy", program: l.caddy, version: said(l.caddy, "version"), h2tunnels: true, single: "GOMAXPROCS=1", common: "GOMAXPROCS as many as cores", one: caddyArgs("GOMAXPROCS=1"), all: caddyArgs()},
+		{name: "caddy", program: l.caddy, version: said(l.caddy, "version"), h2tunnels: true, h3tunnels: true, single: "GOMAXPROCS=1", common: "GOMAXPROCS as many as cores", one: caddyArgs("GOMAXPROCS=1"), all: caddyArgs()},
 		{name: "nginx", program: found("nginx"), version: said("nginx", "-v"), single: "worker_processes 1", common: "worker_processes auto, as Debian has it", one: nginxArgs("1"), all: nginxArgs("auto")},
 	}
 	return all
@@ -236,7 +238,7 @@ func caddyArgs(env ...string) func(*lab, place) ([]string, []string) {
 		output discard
 	}
 	servers {
-		protocols h1 h2
+		protocols h1 h2 h3
 	}
 }
 https://%s {

@@ -31,8 +31,8 @@ func (s *suite) plots(r results) (out []plot) {
 		figures []string // of the one work, or one of all works
 		keys    []string // of the works; a trailing * stands for the rest
 	}{
-		{plot{file: "echo.svg", title: "CPU of the gateway for each echoed message", unit: "µs"}, []string{"us"}, []string{"echo64-*", "echo1024-*", "rate", "echo-h1-*"}},
-		{plot{file: "open.svg", title: "CPU of the gateway to open and close a tunnel, and for a GET", unit: "µs"}, []string{"us"}, []string{"open", "open-h1", "get"}},
+		{plot{file: "echo.svg", title: "CPU of the gateway for each echoed message", unit: "µs"}, []string{"us"}, []string{"echo64-*", "echo1024-*", "rate", "echo-h1-*", "echo-h3-*"}},
+		{plot{file: "open.svg", title: "CPU of the gateway to open and close a tunnel, and for a GET", unit: "µs"}, []string{"us"}, []string{"open", "open-h1", "open-h3", "get"}},
 		{plot{file: "bulk.svg", title: "CPU of the gateway for each GiB echoed in messages of 64 KiB", unit: "s"}, []string{"s"}, []string{"bulk", "bulk-h1"}},
 		{plot{file: "memory.svg", title: "Memory of the gateway for each idle tunnel (PSS)", unit: "KiB", log: true}, []string{"kib"}, []string{"idle*"}},
 		{plot{file: "latency.svg", title: "Latency at 8000 messages a second, 50x10, open loop", unit: "ms", log: true}, []string{"p50", "p99", "p999"}, []string{"rate"}},

@@ -28,7 +28,7 @@ func (w *work) takes(c *contender, column string) bool {
 	switch {
 	case w.only != nil && !slices.Contains(w.only, c.name):
 		return false
-	case w.tunnels2 && !c.h2tunnels:
+	case w.tunnels2 && !c.h2tunnels || w.tunnels3 && !c.h3tunnels:
 		return false
 	case column == columnDefault:
 		return c.all != nil && !w.memory && w.only == nil
@@ -94,7 +94,7 @@ func (l *lab) one(w *work, e entry, d time.Duration) (r record) {
 	target, err := l.run(e.c, e.column)
 	if err == nil {
 		defer target.stop()
-		r.Figures, err = w.run(&measurement{lab: l, target: target, name: e.c.name, d: time.Duration(w.seconds * float64(d))})
+		r.Figures, err = w.run(&measurement{lab: l, target: target, d: time.Duration(w.seconds * float64(d))})
 	}
 	if err != nil {
 		r.Error = err.Error()

@@ -88,7 +88,13 @@ func works(sizes, idles []int) []work {
 		get(ratio("us", "µs", "caddy", 0.6), ratio("us", "µs", "nghttpx", 0)),
 		growth(idles, growing...),
 		echo1("plain ", ratio("us", "µs", best, 0)),
-		echo1("", ratio("us", "µs", best, 0)))
+		echo1("", ratio("us", "µs", best, 0)),
+		echo3(1, 100, ratio("us", "µs", "caddy", 0.6)),
+		echo3(50, 10, ratio("us", "µs", "caddy", 0.6)),
+		echo3(500, 1, ratio("us", "µs", "caddy", 0.6)),
+		openClose3(ratio("us", "µs", "caddy", 0)),
+		idle(3, 100, 50, 64, bound("kib", "KiB", "", 15)),
+		idle(3, 1000, 1, 64, bound("kib", "KiB", "", 0)))
 }
 
 // hurry leaves out what takes long: memory and growth are measured once, and
@@ -100,7 +106,9 @@ func hurry(all []work) (w []work) {
 			continue
 		case x.memory || x.key == "growth" || x.key == "storm":
 			x.only, x.once = []string{"wsgate"}, true
-		case x.key == "get":
+		case x.key == "get" || x.key == "echo-h3-50x10":
+		case x.tunnels3:
+			continue
 		default:
 			x.only = []string{"wsgate", "haproxy", "nghttpx"}
 		}

@@ -22,6 +22,7 @@ type work struct {
 	key, name string
 	only      []string // contenders it is measured with; nil: all that can
 	tunnels2  bool     // it needs WebSocket over HTTP/2
+	tunnels3  bool     // over HTTP/3
 	once      bool     // one round is enough
 	memory    bool     // it says nothing about the number of workers
 	seconds   float64  // how long is measured, in units of the suite's time
@@ -43,7 +44,6 @@ const best = "best peer"
 type measurement struct {
 	lab    *lab
 	target *running
-	name   string        // of the contender
 	d      time.Duration // how long to measure
 }
 
@@ -143,6 +143,14 @@ func echo1(plain string, checks ...check) work {
 	}, "us", usPerMessage)
 }
 
+// echo3 is the same over HTTP/3.
+func echo3(conns, tunnels int, checks ...check) work {
+	return single(work{
+		key: "echo-h3-" + shape(conns, tunnels), name: "echo 64 B, h3, " + shape(conns, tunnels), tunnels3: true, checks: checks,
+		args: fmt.Sprintf("echo --http 3 --conns %d --tunnels %d --size 64", conns, tunnels),
+	}, "us", usPerMessage)
+}
+
 // rated is messages in an open loop.
 func rated(checks ...check) work {
 	return single(work{
@@ -155,6 +163,13 @@ func openClose(checks ...check) work {
 	return single(work{
 		key: "open", name: "open + close, h2", tunnels2: true, checks: checks,
 		args: "open --http 2 --conns 10 --tunnels 5",
+	}, "us", usPerTunnel)
+}
+
+func openClose3(checks ...check) work {
+	return single(work{
+		key: "open-h3", name: "open + close, h3", tunnels3: true, checks: checks,
+		args: "open --http 3 --conns 10 --tunnels 5",
 	}, "us", usPerTunnel)
 }
 
@@ -182,15 +197,18 @@ func bulk1(checks ...check) work {
 // idle is memory. size is that of the one message on each tunnel before.
 func idle(version, conns, tunnels, size int, checks ...check) work {
 	kind, octets := shape(conns, tunnels), "64 B"
-	if version == 1 {
+	switch version {
+	case 1:
 		kind = fmt.Sprintf("h1 TLS, %d", conns)
+	case 3:
+		kind = "h3, " + kind
 	}
 	if size == 16<<10 {
 		octets = "16 KiB"
 	}
 	return single(work{
 		key: fmt.Sprintf("idle%d-%s-%d", version, shape(conns, tunnels), size), name: fmt.Sprintf("idle tunnel, %s, after %s each", kind, octets),
-		tunnels2: version == 2, memory: true, checks: checks,
+		tunnels2: version == 2, tunnels3: version == 3, memory: true, checks: checks,
 		args: fmt.Sprintf("idle --http %d --conns %d --tunnels %d --size %d --hold 3s", version, conns, tunnels, size),
 	}, "kib", kibPerTunnel)
 }
