@@ -69,7 +69,7 @@ func New(c Config, failed Failed) *Proxy {
 		ResponseHeaderTimeout:  c.responseTimeout(),
 		MaxResponseHeaderBytes: c.MaxHeader,
 		ExpectContinueTimeout:  time.Second,
-		MaxIdleConnsPerHost:    100,
+		MaxIdleConnsPerHost:    1000,
 		IdleConnTimeout:        90 * time.Second,
 	}
 	p.reverse = httputil.ReverseProxy{
