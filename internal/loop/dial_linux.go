@@ -24,18 +24,19 @@ type dial struct {
 	fd      int32
 	slot    int32 // 0: not registered
 	err     error // known before a turn of the loop went by
+	keep    time.Duration
 	timeout Timer
 	retry   *Timer // unix, while the listener's backlog is full
 	pause   time.Duration
 }
 
 // Dial connects on the loop, without blocking: network "tcp" to addr, with
-// TCP_NODELAY, NotSentLowat and keep-alive, or "unix" to path. done comes once, on the loop, never
-// before Dial returns and never after cancel; its error says what was dialled and
+// TCP_NODELAY, NotSentLowat and, once it has lasted for a second, keep-alive, or
+// "unix" to path. done comes once, on the loop, never before Dial returns and never after cancel; its error says what was dialled and
 // wraps the cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn
 // is without an owner until Bind. On the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
-	d := &dial{loop: l, done: done, addr: addr, path: path, fd: -1}
+	d := &dial{loop: l, done: done, addr: addr, path: path, keep: o.KeepAlive, fd: -1}
 	if d.err = d.open(network, path, o); d.err == nil {
 		if o.Timeout > 0 {
 			d.timeout.Fire = d.timedOut
@@ -75,7 +76,7 @@ func (d *dial) open(network, path string, o DialOptions) error {
 		// Who dials sends at once: the ACK of the handshake rides on that and
 		// saves both ends a packet. The kernel sends it alone if nothing comes.
 		sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
-		if err := setOptions(int(fd), o.KeepAlive); err != nil {
+		if err := setOptions(int(fd), -1); err != nil {
 			return err
 		}
 		return bindSource(int(fd), o.Source)
@@ -152,6 +153,7 @@ func (d *dial) event(ev uint32) {
 	c := &Conn{loop: l, fd: d.fd, slot: d.slot, remote: d.addr}
 	l.slots[c.slot].entry = c
 	d.fd, d.slot = -1, 0
+	l.raise(c, d.keep)
 	done := d.done
 	d.close()
 	c.event(ev &^ unix.EPOLLOUT) // remembers what this edge also said

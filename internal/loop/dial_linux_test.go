@@ -67,6 +67,22 @@ func wantOptions(t *testing.T, fd int32, keepAlive int) {
 	}
 }
 
+// wantGrown is wantOptions of a dialled socket, once it has lasted.
+func wantGrown(t *testing.T, l *Loop, c *Conn, keepAlive int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // the wait is the loop's
+		young := 0
+		on(t, l, func() { young = len(l.young) })
+		if young == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("got a connection without keep-alive after 10 s, want it after one")
+		}
+	}
+	on(t, l, func() { wantOptions(t, c.fd, keepAlive) })
+}
+
 func TestDialTCP(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(address, func(t *testing.T) {
@@ -94,7 +110,9 @@ func TestDialTCP(t *testing.T) {
 			defer peer.Close()
 			on(t, l, func() {
 				wantFlags(t, int(d.c.fd))
-				wantOptions(t, d.c.fd, 42)
+				if got := intOption(t, d.c.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE); got != 0 {
+					t.Errorf("got SO_KEEPALIVE %d at once, want it once the connection has lasted", got)
+				}
 				if d.c.RemoteAddr() != to || d.c.LocalAddr().String() != peer.RemoteAddr().String() {
 					t.Errorf("got %v from %v, want %v from %v", d.c.RemoteAddr(), d.c.LocalAddr(), to, peer.RemoteAddr())
 				}
@@ -102,6 +120,7 @@ func TestDialTCP(t *testing.T) {
 					t.Errorf("got %d timers, want the timeout stopped", l.wheel.count)
 				}
 			})
+			wantGrown(t, l, d.c, 42)
 			if got := readAll(t, peer); string(got) != "ping" {
 				t.Errorf("got %q, want \"ping\"", got)
 			}

@@ -45,6 +45,7 @@ type Loop struct {
 	wheel          wheel
 	ready, running []entry
 	flush, flushed []Flusher
+	young          []young // in the order of due
 
 	pool    pool
 	scratch []byte // what read(2) and the TLS codec deliver
@@ -221,6 +222,7 @@ func (l *Loop) turn() {
 	l.dispatch()
 	l.runReady()
 	l.wheel.advance(int64(l.now.Sub(l.base)) / tick)
+	l.grow()
 	l.runPosts()
 	l.runFlush()
 	l.gauge.entries.Store(int64(l.entries))

@@ -17,21 +17,37 @@ import (
 // setOptions sets what every TCP socket of the gateway has: TCP_NODELAY,
 // TCP_NOTSENT_LOWAT and keep-alive. Set on a listener, accepted sockets inherit it.
 func setOptions(fd int, keepAlive time.Duration) error {
-	if keepAlive == 0 {
-		keepAlive = DefaultKeepAlive
-	}
-	options := [...]struct{ level, name, value int }{
+	err := setAll(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, NotSentLowat},
+	})
+	if keepAlive = orDefault(keepAlive); err == nil && keepAlive > 0 {
+		err = setKeepAlive(fd, keepAlive)
+	}
+	return err
+}
+
+func orDefault(keepAlive time.Duration) time.Duration {
+	if keepAlive == 0 {
+		return DefaultKeepAlive
+	}
+	return keepAlive
+}
+
+func setKeepAlive(fd int, idle time.Duration) error {
+	seconds := int(max(idle, time.Second) / time.Second)
+	return setAll(fd, []option{
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(max(keepAlive, time.Second) / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(max(keepAlive, time.Second) / time.Second)},
-	}
-	n := len(options)
-	if keepAlive < 0 {
-		n = 2
-	}
-	for _, o := range options[:n] {
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds},
+	})
+}
+
+// option is one of a socket that is an int.
+type option struct{ level, name, value int }
+
+func setAll(fd int, options []option) error {
+	for _, o := range options {
 		if e := sysSetOption(fd, o.level, o.name, o.value); e != 0 {
 			return os.NewSyscallError("setsockopt", e)
 		}

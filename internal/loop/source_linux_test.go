@@ -37,8 +37,8 @@ func TestDialSource(t *testing.T) {
 		if got := netip.MustParseAddrPort(peer.RemoteAddr().String()).Addr(); got != o.Source {
 			t.Errorf("got a connection from %v, want %v", got, o.Source)
 		}
+		wantGrown(t, l, d.c, 42)
 		on(t, l, func() {
-			wantOptions(t, d.c.fd, 42)
 			if got := intOption(t, d.c.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT); got != 1 {
 				t.Errorf("got IP_BIND_ADDRESS_NO_PORT %d, want 1", got)
 			}

@@ -59,7 +59,7 @@ func (l *Loop) runPosts() {
 
 // wait gets the next events, and parks only if there is nothing else to do.
 func (l *Loop) wait() {
-	next, armed := l.wheel.next()
+	next, armed := l.due()
 	now := l.clock()
 	if len(l.ready) > 0 || len(l.flush) > 0 || armed && next <= now/tick {
 		l.nev = l.pollNow()
