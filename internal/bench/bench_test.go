@@ -85,8 +85,8 @@ func TestResults(t *testing.T) {
 	}
 	f.Close()
 	r, err := readResults(path)
-	if err != nil || len(r) != len(sample()) || r.last() != 3 || len(r.errors()) != 1 {
-		t.Errorf("got %d records to round %d, %d errors, %v; want %d to 3, 1 error", len(r), r.last(), len(r.errors()), err, len(sample()))
+	if err != nil || len(r) != len(sample()) || r.last("") != 3 || r.last("open,get") != 1 || len(r.errors()) != 1 {
+		t.Errorf("got %d records to round %d, %d errors, %v; want %d to 3, 1 error", len(r), r.last(""), len(r.errors()), err, len(sample()))
 	}
 }
 

@@ -117,7 +117,7 @@ func (s *suite) fill(l *lab, all []*contender, o *options, path string) error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		first, mode = had.last()+1, os.O_APPEND
+		first, mode = had.last(o.only)+1, os.O_APPEND
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|mode, 0o644)
 	if err != nil {

@@ -49,7 +49,7 @@ func (s *suite) measure(l *lab, all []*contender, only string, first, rounds int
 	for n := range rounds {
 		for _, i := range rand.Perm(len(s.works)) {
 			w := &s.works[i]
-			if only != "" && !slices.Contains(strings.Split(only, ","), w.key) || w.once && n > 0 {
+			if !chosen(w.key, only) || w.once && n > 0 {
 				continue
 			}
 			var entries []entry
@@ -125,12 +125,19 @@ func readResults(path string) (all results, err error) {
 	}
 }
 
-// last is the highest round.
-func (r results) last() (n int) {
+// last is the highest round of the works with those keys, by comma; "": of all.
+func (r results) last(only string) (n int) {
 	for i := range r {
-		n = max(n, r[i].Round)
+		if chosen(r[i].Work, only) {
+			n = max(n, r[i].Round)
+		}
 	}
 	return n
+}
+
+// chosen reports whether a work is one of those, by comma; "": all.
+func chosen(key, only string) bool {
+	return only == "" || slices.Contains(strings.Split(only, ","), key)
 }
 
 // of returns a figure of a contender, by round.
