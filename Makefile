@@ -44,6 +44,7 @@ bench-quick: bench-tools ## the same in little, under 3 minutes
 
 bench-scale: bench-tools ## as many idle tunnels as descriptors allow, and what they cost
 	bin/bench -suite scale
+	$(GO) test ./internal/bench -run '^$$' -bench Million -benchtime 20x
 
 bench-tools:
 	$(GO) build -trimpath -o bin/ ./cmd/wsgate ./cmd/wsload ./internal/bench

@@ -104,10 +104,10 @@ func TestJSON(t *testing.T) {
 func TestText(t *testing.T) {
 	url := "ws://" + backend(t) + "/"
 	out, errs := &buffer{}, &buffer{}
-	if code := run(t.Context(), []string{"echo", "--url", url, "--http", "1", "--conns", "2", "--tunnels", "1", "--for", "200ms", "--rate", "500", "--verify"}, out, errs); code != 0 {
+	if code := run(t.Context(), []string{"echo", "--url", url, "--http", "1", "--conns", "2", "--tunnels", "1", "--for", "200ms", "--rate", "500", "--verify", "--pid", strconv.Itoa(os.Getpid())}, out, errs); code != 0 {
 		t.Fatalf("got exit code %d, want 0: %s", code, errs)
 	}
-	for _, want := range []string{"echo " + url + " HTTP/1, 2 x 1, 64 octets, open loop at 500/s", "tunnels    2 opened, 0 refused; 0 errors, 0 silent", " p50 ", " p90 ", " p99 ", " p99.9 ", " max ", "generator"} {
+	for _, want := range []string{"echo " + url + " HTTP/1, 2 x 1, 64 octets, open loop at 500/s", "tunnels    2 opened, 0 refused; 0 errors, 0 silent", " p50 ", " p90 ", " p99 ", " p99.9 ", " max ", "generator", "µs of CPU for each of them", "MiB of memory (PSS) in all"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%swant %q in it", out, want)
 		}

@@ -85,7 +85,7 @@ func hold(ctx context.Context, t *Target, o Options) (*Result, error) {
 	}
 	i.last()
 	r := f.result(from, to)
-	r.Messages, r.Grown = f.count(), after-before
+	r.Messages, r.Grown, r.Memory = f.count(), after-before, after
 	r.Octets = r.Messages * int64(o.Size)
 	f.close(r, f.clock())
 	return r, nil

@@ -16,6 +16,7 @@ type Result struct {
 	Elapsed         time.Duration
 	CPU, GenCPU     time.Duration // of the target's process tree, and our own
 	Grown           int64         // octets by which the target's memory grew
+	Memory          int64         // octets of the target's memory at the end of what was measured
 	Measured        bool          // the target's figures are known
 	Trouble         []string      // the first few things that went wrong, by name
 
@@ -79,6 +80,9 @@ func (f *fleet) measure(work func()) (*Result, error) {
 	f.recording.Store(false)
 	to, err := f.read()
 	r := f.result(from, to)
+	if err == nil {
+		r.Memory, err = PSS(f.target.PID)
+	}
 	if err != nil {
 		r.Measured = false
 		f.note("target: %v", err)

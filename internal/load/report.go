@@ -115,6 +115,9 @@ func (r *Result) WriteText(w io.Writer, kind Kind) {
 		fmt.Fprintf(w, "%-10s %.1f MiB/s each way\n", "octets", float64(r.Octets)/(1<<20)/seconds)
 	}
 	figure("target", p.KiBPerTunnel, "%.2f KiB of memory (PSS) for each tunnel")
+	if r.Measured && r.Memory > 0 {
+		fmt.Fprintf(w, "%-10s %.1f MiB of memory (PSS) in all\n", "target", float64(r.Memory)/(1<<20))
+	}
 	if kind == KindIdle && r.Measured {
 		fmt.Fprintf(w, "%-10s %.2f ms of CPU each second while idle\n", "target", float64(r.CPU)/float64(time.Millisecond)/seconds)
 	}
