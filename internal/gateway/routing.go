@@ -161,11 +161,7 @@ func (r *routed) fixed() *bridge.Refusal {
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener) {
 	f := on.front.Load()
 	if f.alt != "" && r.ProtoMajor < 3 {
-		alt := f.alt
-		if !g.ready.Load() { // RFC 7838 section 3: what was said is no longer so
-			alt = "clear"
-		}
-		w = &alternative{ResponseWriter: w, value: alt}
+		w = &alternative{ResponseWriter: w, g: g, value: f.alt}
 	}
 	q := route.Request{Listener: f.name, Authority: r.Host, Target: r.RequestURI, Method: r.Method, Major: r.ProtoMajor, Fields: r.Header}
 	serverName := ""
@@ -188,9 +184,11 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener
 }
 
 // alternative puts Alt-Svc into the final head of an answer, whatever a server
-// said of itself there.
+// said of itself there. In a drain what was said is no longer so (RFC 7838 section
+// 3), also for requests that began before it.
 type alternative struct {
 	http.ResponseWriter
+	g     *Gateway
 	value string
 	done  bool
 }
@@ -199,6 +197,9 @@ type alternative struct {
 func (a *alternative) WriteHeader(status int) {
 	if status >= 200 && !a.done {
 		a.done = true
+		if !a.g.ready.Load() {
+			a.value = "clear"
+		}
 		a.Header().Set("Alt-Svc", a.value)
 	}
 	a.ResponseWriter.WriteHeader(status)
