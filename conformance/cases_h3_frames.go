@@ -172,7 +172,7 @@ func streamCases3() []Case {
 					e.Must(err)
 				}
 				e.echo(s, b)
-				e.Must(h3Mux{c}.WantAlive())
+				e.Must(h3Mux{c, e}.WantAlive())
 			},
 		},
 		{
@@ -193,7 +193,7 @@ func streamCases3() []Case {
 				for _, id := range []int64{first, second} {
 					e.Must(c.WantReset(id, h3RequestIncomplete))
 				}
-				e.Must(h3Mux{c}.WantAlive())
+				e.Must(h3Mux{c, e}.WantAlive())
 			},
 		},
 	}
@@ -215,6 +215,8 @@ func control3Cases() []Case {
 	types.Text.Rule = "DATA and HEADERS belong on request streams, PUSH_PROMISE comes from servers, and HTTP/2's frames are reserved: on the control stream each is H3_FRAME_UNEXPECTED."
 	ids.Section = "7.2.3"
 	ids.Text.Rule = "Identifiers of pushes and of GOAWAY go in one direction only, and name what exists: otherwise H3_ID_ERROR."
+	pushes, goaways := ids, ids
+	pushes.Section, goaways.Section = "7.2.7", "5.2"
 	h2ids.ID, h2ids.Rows, h2ids.Section = "h3/settings/", []int{139}, "7.2.4.1"
 	h2ids.Text.Rule = "The identifiers of HTTP/2's settings that HTTP/3 has none of are reserved; receipt is H3_SETTINGS_ERROR."
 	h2ids.Text.Why = "A client that sends them speaks of something else than the server understands."
@@ -246,16 +248,15 @@ func control3Cases() []Case {
 			fault{"reset", "a reset of the control stream is H3_CLOSED_CRITICAL_STREAM", "RESET_STREAM on the control stream", just(h3ClosedCritical), endOf(func(c *rawpeer.H3) { c.ControlStream().CancelWrite(0x10c) })},
 			fault{"second", "a second control stream is H3_STREAM_CREATION_ERROR", "a second stream of type 0x00", just(h3StreamCreation), onUni(0x00, rawpeer.H3Frame(0x04, nil)...)},
 			fault{"push-stream", "a push stream of a client is H3_STREAM_CREATION_ERROR", "a unidirectional stream of type 0x01", just(h3StreamCreation), onUni(0x01, 0)}),
-		faults(ids, greeted,
-			fault{"cancel-push", "CANCEL_PUSH of what was never promised is H3_ID_ERROR", "CANCEL_PUSH 5 where no push is allowed", just(h3IDError), onControl(0x03, 5)},
-			fault{"max-push-id-down", "a MAX_PUSH_ID that goes down is H3_ID_ERROR", "MAX_PUSH_ID 10, then 5", just(h3IDError), func(_ *Env, c *rawpeer.H3, _ int64) {
-				_ = c.Control(0x0d, []byte{10})
-				_ = c.Control(0x0d, []byte{5})
-			}},
-			fault{"goaway-up", "a client's GOAWAY that goes up is H3_ID_ERROR", "GOAWAY 4, then 8", just(h3IDError), func(_ *Env, c *rawpeer.H3, _ int64) {
-				_ = c.Control(0x07, []byte{4})
-				_ = c.Control(0x07, []byte{8})
-			}}),
+		faults(ids, greeted, fault{"cancel-push", "CANCEL_PUSH of what was never promised is H3_ID_ERROR", "CANCEL_PUSH 5 where no push is allowed", just(h3IDError), onControl(0x03, 5)}),
+		faults(pushes, greeted, fault{"max-push-id-down", "a MAX_PUSH_ID that goes down is H3_ID_ERROR", "MAX_PUSH_ID 10, then 5", just(h3IDError), func(_ *Env, c *rawpeer.H3, _ int64) {
+			_ = c.Control(0x0d, []byte{10})
+			_ = c.Control(0x0d, []byte{5})
+		}}),
+		faults(goaways, greeted, fault{"goaway-up", "a client's GOAWAY that goes up is H3_ID_ERROR", "GOAWAY 4, then 8", just(h3IDError), func(_ *Env, c *rawpeer.H3, _ int64) {
+			_ = c.Control(0x07, []byte{4})
+			_ = c.Control(0x07, []byte{8})
+		}}),
 		faults(lengths, silent, fault{"settings-cut", "a SETTINGS that ends inside a setting is H3_FRAME_ERROR", "SETTINGS with an identifier and no value", []rawpeer.H3Code{h3FrameError, h3SettingsError}, onUni(0x00, rawpeer.H3Frame(0x04, []byte{6})...)}),
 		faults(lengths, greeted, fault{"long-max-push-id", "a MAX_PUSH_ID with octets behind its number is H3_FRAME_ERROR", "MAX_PUSH_ID of two octets where one is its number", just(h3FrameError), onControl(0x0d, 1, 1)}),
 	)

@@ -314,7 +314,7 @@ func badLength(id, title string, then func(Stream) error) Case {
 			e.Must(then(s))
 			a := e.whole(s)
 			if !a.Malformed() && a.Reset == "" {
-				e.Fail("RST_STREAM PROTOCOL_ERROR", "%v", a)
+				e.Fail("a reset, or a complete 4xx", "%v", a)
 			}
 			select {
 			case complete := <-whole:

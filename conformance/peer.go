@@ -238,7 +238,7 @@ func (e *Env) Mux() Mux {
 // anyMux connects by the version of the case.
 func (e *Env) anyMux() Mux {
 	if e.version() == h3 {
-		return h3Mux{e.H3()}
+		return h3Mux{e.H3(), e}
 	}
 	return h2Mux{e.H2()}
 }

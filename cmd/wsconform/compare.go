@@ -22,7 +22,7 @@ import (
 // compareFlags are those of compare.
 type compareFlags struct {
 	o       conformance.Options
-	wsgate  string
+	program map[string]string
 	out     string
 	fails   string
 	reports string
@@ -51,7 +51,7 @@ func compareCommand() *cobra.Command {
 	}
 	p := cmd.Flags()
 	p.StringVarP(&f.out, "output", "o", "conformance", "file to write to, without its ending")
-	p.StringVar(&f.wsgate, "wsgate", "wsgate", "name or path of the program wsgate")
+	p.StringToStringVar(&f.program, "program", nil, "where a gateway's program is, as caddy=bin/caddy; repeats (default: its name, in PATH)")
 	p.StringSliceVar(&f.o.Only, "only", nil, "ids to run, with stars; repeats")
 	p.Float64Var(&f.o.Patience, "patience", 1, "scales the times that cases wait")
 	p.StringVar(&f.reports, "reports", "", "folder for a whole report of each gateway, with all frames: NAME.txt, .json, .xml, .html")
@@ -77,8 +77,10 @@ func (f *compareFlags) run(ctx context.Context, names []string) error {
 		if err != nil {
 			return err
 		}
-		if name == "wsgate" {
-			g.Program = f.wsgate
+		if path := f.program[name]; path != "" {
+			if g.Program, err = filepath.Abs(path); err != nil {
+				return err
+			}
 		}
 		version, err := g.Installed()
 		if err != nil {

@@ -26,6 +26,7 @@ type Gateway struct {
 	Name    string
 	Program string   // name or path of its executable
 	Package string   // of Debian, for who has not installed it
+	Env     []string // what it needs in its environment
 	version []string // arguments that make it print its version
 	parse   func(output string) string
 	setups  map[string]func(*place) (args []string, err error) // by profile
@@ -163,7 +164,7 @@ func (p *Process) start(setup func(*place) ([]string, error), profile string) er
 	}
 	p.Front, p.Plain, p.Backend, p.TLSDir, p.Reload = "https://"+at.HTTPS, "http://"+at.HTTP, at.Backend, at.TLS, at.Reload
 	p.cmd = exec.Command(at.program, args...)
-	p.cmd.Dir = p.dir
+	p.cmd.Dir, p.cmd.Env = p.dir, append(os.Environ(), p.g.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // workers end with it
 	if err := p.cmd.Start(); err != nil {
