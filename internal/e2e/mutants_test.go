@@ -205,7 +205,8 @@ func (m *mutant) test(t *testing.T, dir string) {
 }
 
 // TestMutantsReach: every patch applies and names cases that there are, and every
-// case of these parts fails for at least one mutant.
+// case of these parts fails for at least one mutant. Of a case that is played on
+// two versions one is enough.
 func TestMutantsReach(t *testing.T) {
 	killed, ids := make(map[string]bool), make(map[string]bool)
 	cases := conformance.Cases()
@@ -224,8 +225,15 @@ func TestMutantsReach(t *testing.T) {
 			killed[id] = true
 		}
 	}
+	// What no few lines of ours can break: quic-go does it, or the suite itself needs
+	// it to find HTTP/3 at all.
+	unbroken := []string{"h3/settings/client-silent", "h3/early/setting-kept", "h3/path/migration"}
 	for _, c := range cases {
-		if slices.Contains([]string{"B", "D", "E", "F", "G"}, c.Part()) && !killed[c.ID] {
+		twin := "h2" + c.ID[2:] // of a case on HTTP/3
+		switch {
+		case !slices.Contains([]string{"B", "D", "E", "F", "G", "I"}, c.Part()) || killed[c.ID] || slices.Contains(unbroken, c.ID):
+		case c.Part() == "I" && ids[twin]: // it is asked of the twin
+		default:
 			t.Errorf("%s: got no mutant that fails it, want one", c.ID)
 		}
 	}
