@@ -1,5 +1,5 @@
 // Package conformance is the suite that a gateway runs against: cases that play
-// both ends at once, a client that speaks HTTP/2 or HTTP/1.1 to the gateway and
+// both ends at once, a client that speaks HTTP/3, HTTP/2 or HTTP/1.1 to the gateway and
 // the HTTP/1.1 backend behind it, and judge what either sees.
 //
 // It is a black box suite. It knows no gateway, not even the one it lives with:

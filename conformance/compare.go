@@ -97,12 +97,19 @@ func (c *Comparison) summary(b *strings.Builder) {
 		row(string(l), func(all []Result) []Result { return OfLevel(all, l) })
 	}
 	row("**all**", func(all []Result) []Result { return all })
+	for _, v := range Versions() {
+		row(VersionName(v), func(all []Result) []Result { return OfVersion(all, v) })
+	}
 	fmt.Fprintf(b, "| not carried out |%s\n", c.columns(func(g Contender) string { return fmt.Sprint(Count(g.Results)[Skip]) }))
 }
 
-// Score is how many cases passed of those that were carried out.
+// Score is how many cases passed of those that were carried out, a dash if none
+// was.
 func Score(results []Result) string {
 	n := Count(results)
+	if n[Pass]+n[Fail]+n[Broken] == 0 {
+		return "–"
+	}
 	return fmt.Sprintf("%d of %d", n[Pass], n[Pass]+n[Fail]+n[Broken])
 }
 

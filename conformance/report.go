@@ -136,6 +136,20 @@ func OfLevel(all []Result, l Level) []Result {
 	return slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return r.Level != l })
 }
 
+// Versions are the versions of HTTP that cases are played on, as ids begin, oldest
+// first.
+func Versions() []string { return []string{h1, h2, h3} }
+
+// VersionName is a version in words.
+func VersionName(version string) string {
+	return map[string]string{h1: "HTTP/1.1", h2: "HTTP/2", h3: "HTTP/3"}[version]
+}
+
+// OfVersion are the results of a version.
+func OfVersion(all []Result, version string) []Result {
+	return slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return !strings.HasPrefix(r.ID, version+"/") })
+}
+
 // OfPart are the results of a part.
 func OfPart(all []Result, letter string) []Result {
 	return slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return r.Part() != letter })

@@ -12,8 +12,8 @@ var reportHTML string
 // page is what both templates share.
 func page(name, text string, more template.FuncMap) (*template.Template, error) {
 	return template.New(name).Funcs(more).Funcs(template.FuncMap{
-		"count": func(v Verdict, all []Result) int { return Count(all)[v] },
-		"level": OfLevel, "levels": Levels, "mark": mark, "title": PartTitle,
+		"count":   func(v Verdict, all []Result) int { return Count(all)[v] },
+		"version": OfVersion, "versions": Versions, "name": VersionName, "level": OfLevel, "levels": Levels, "mark": mark, "title": PartTitle,
 		"parts": func() (letters []string) {
 			for _, p := range parts {
 				letters = append(letters, p.letter)

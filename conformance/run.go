@@ -236,6 +236,8 @@ const needsProfile = "needs the profile "
 // cannot says why a case is not for this run, or "".
 func (r *runner) cannot(c *Case) string {
 	switch {
+	case c.version() == h3 && r.has.h3 != "": // one reason for all
+		return r.has.h3
 	case c.Profile != r.o.Profile:
 		return needsProfile + c.Profile
 	case c.drain && r.o.DrainCmd == "":

@@ -1,5 +1,5 @@
 // Command wsconform runs the RFC conformance suite against a gateway that bridges
-// WebSocket over HTTP/2 and HTTP/1.1 to an HTTP/1.1 backend.
+// WebSocket over HTTP/3, HTTP/2 and HTTP/1.1 to an HTTP/1.1 backend.
 package main
 
 import (
@@ -30,7 +30,8 @@ func run(args []string) int {
 		Use:   "wsconform",
 		Short: "The RFC conformance suite for WebSocket gateways",
 		Long: "wsconform plays a client and a backend around a gateway and judges what either sees:\n" +
-			"RFC 8441 (WebSocket over HTTP/2), RFC 9113, RFC 9110, RFC 9112 and RFC 6455.\n" +
+			"RFC 9220 and RFC 8441 (WebSocket over HTTP/3 and HTTP/2), RFC 9114, RFC 9113, RFC 9112,\n" +
+			"RFC 9110 and RFC 6455.\n" +
 			"It exits 0 if nothing failed at the level of --fail-on, 1 if something did,\n" +
 			"2 for usage, or if the gateway cannot be reached.",
 		SilenceErrors: true, SilenceUsage: true,

@@ -37,6 +37,8 @@ func runCommand() *cobra.Command {
 		Long: "run plays a client of the gateway at --front and the backend behind it, for which it\n" +
 			"listens at --backend-listen: configure the gateway with that address as its only backend,\n" +
 			"for WebSocket and ordinary requests on all paths.\n" +
+			"HTTP/3 is looked for at the UDP port of --front, or at --front-h3. Where it is not, its\n" +
+			"cases are left out, which is one line of the report and no failure.\n" +
 			"Cases that need another set-up of the gateway belong to other profiles and are left out;\n" +
 			"`wsconform list --profiles` says which, and what they need.",
 		Example: "  wsconform run --front https://127.0.0.1:8443 --front-plain http://127.0.0.1:8080 --backend-listen 127.0.0.1:9200 --insecure",
