@@ -301,7 +301,7 @@ func TestUnanswered(t *testing.T) {
 		})
 	})
 	o := few(1, 1)
-	o.For, o.Rate, o.OpenTimeout = 500*time.Millisecond, 200, 2*time.Second
+	o.For, o.Rate, o.OpenTimeout = 3*time.Second, 200, 2*time.Second
 	r, err := Echo(t.Context(), target, o)
 	if err != nil {
 		t.Fatal(err)
