@@ -120,8 +120,13 @@ func (m *million) connect(first, tunnels int) {
 	for i := range tunnels {
 		var block []byte
 		for _, f := range [][2]string{
-			{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", "chat.example.com"},
-			{":path", fmt.Sprintf("/rooms/%d", (first+i)%rooms)}, {"sec-websocket-version", "13"}, {"origin", "https://chat.example.com"},
+			{":method", "CONNECT"},
+			{":protocol", "websocket"},
+			{":scheme", "http"},
+			{":authority", "chat.example.com"},
+			{":path", fmt.Sprintf("/rooms/%d", (first+i)%rooms)},
+			{"sec-websocket-version", "13"},
+			{"origin", "https://chat.example.com"},
 		} {
 			block = append(block, literal(f[0], f[1])...)
 		}
