@@ -30,6 +30,7 @@ type listener struct {
 	secure bool
 	front  atomic.Pointer[front]
 	udp    atomic.Pointer[h3.Listener] // nil without HTTP/3
+	gone   atomic.Bool                 // nothing new is taken
 }
 
 // name is that of the present configuration.
@@ -86,6 +87,19 @@ func (l *listener) use(f *front) {
 	l.g.retire(l.front.Swap(f), f)
 	if u := l.udp.Load(); u != nil {
 		u.Serve(f.h3)
+	}
+}
+
+// alternative is the Alt-Svc of answers over TCP, "" for none. Where HTTP/3 was
+// served and is no more, what was said is taken back (RFC 7838 section 3).
+func (l *listener) alternative() string {
+	switch f := l.front.Load(); {
+	case l.udp.Load() == nil:
+		return ""
+	case f.h3 == nil, l.gone.Load(), !l.g.ready.Load():
+		return "clear"
+	default:
+		return f.alt
 	}
 }
 
@@ -210,6 +224,7 @@ func (l *listener) adopt(to *loop.Loop, tc *tls.Conn, shim *loop.Shim, f *front)
 // close stops accepting. Connections live on.
 func (l *listener) close() {
 	l.once.Do(func() {
+		l.gone.Store(true)
 		if u := l.udp.Load(); u != nil {
 			u.Stop()
 		}

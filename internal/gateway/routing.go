@@ -160,8 +160,8 @@ func (r *routed) fixed() *bridge.Refusal {
 // serveHTTP decides where an ordinary request goes, on its goroutine.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener) {
 	f := on.front.Load()
-	if f.alt != "" && r.ProtoMajor < 3 {
-		w = &alternative{ResponseWriter: w, g: g, value: f.alt}
+	if r.ProtoMajor < 3 && on.udp.Load() != nil {
+		w = &alternative{ResponseWriter: w, on: on}
 	}
 	q := route.Request{Listener: f.name, Authority: r.Host, Target: r.RequestURI, Method: r.Method, Major: r.ProtoMajor, Fields: r.Header}
 	serverName := ""
@@ -184,23 +184,20 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request, on *listener
 }
 
 // alternative puts Alt-Svc into the final head of an answer, whatever a server
-// said of itself there. In a drain what was said is no longer so (RFC 7838 section
-// 3), also for requests that began before it.
+// said of itself there: what is so when the head goes out.
 type alternative struct {
 	http.ResponseWriter
-	g     *Gateway
-	value string
-	done  bool
+	on   *listener
+	done bool
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *alternative) WriteHeader(status int) {
 	if status >= 200 && !a.done {
 		a.done = true
-		if !a.g.ready.Load() {
-			a.value = "clear"
+		if v := a.on.alternative(); v != "" {
+			a.Header().Set("Alt-Svc", v)
 		}
-		a.Header().Set("Alt-Svc", a.value)
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
