@@ -51,15 +51,26 @@ func backendProcess() {
 
 // serveTunnel answers the first message. At the second it ends the tunnel by
 // FIN or RST if the path says so. A Close is answered and is the end. /stuck
-// reads nothing.
+// reads nothing, /refuse is refused, /mute never answered.
 func serveTunnel(c *rawpeer.BackendConn) {
 	c.Patience = 10 * time.Minute
 	defer c.Close()
-	h, err := c.AcceptUpgrade()
+	h, err := c.ReadHead()
 	if err != nil {
 		return
 	}
 	path := strings.Fields(h.Line)[1]
+	switch path {
+	case "/refuse":
+		c.Write([]byte("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"))
+		return
+	case "/mute":
+		io.Copy(io.Discard, c)
+		return
+	}
+	if c.Answer101(h) != nil {
+		return
+	}
 	if path == "/stuck" {
 		select {}
 	}

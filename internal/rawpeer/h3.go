@@ -249,6 +249,15 @@ func (c *H3) Raw(id int64, p []byte) error {
 	return err
 }
 
+// Push writes octets on a request stream until a deadline and returns how many QUIC
+// took, for windows that never open.
+func (c *H3) Push(id int64, p []byte, until time.Time) int {
+	s := c.stream(id)
+	s.str.SetWriteDeadline(until)
+	n, _ := s.str.Write(p) // its error is the deadline, or the end that shows elsewhere
+	return n
+}
+
 // Frame writes a frame on a request stream.
 func (c *H3) Frame(id int64, kind uint64, payload []byte) error {
 	return c.Raw(id, H3Frame(kind, payload))
