@@ -25,15 +25,27 @@ type tunnel struct {
 
 	next, prev *tunnel // the shard's list
 	opened     int64
-	by         string // who ended it, once that is known
 	why        string
 	cause      error
-	reset      bool
 
+	by        party // who ended it, once that is known
+	reset     bool
 	seat      seat
 	closeDone bool // the time for answers to our Close is over
 	done      bool
 }
+
+// party is who ended a tunnel.
+type party uint8
+
+const (
+	nobody party = iota
+	byClient
+	byBackend
+	byGateway
+)
+
+func (p party) String() string { return [...]string{"", "client", "backend", "gateway"}[p] }
 
 // flow is one direction of a tunnel and the Far of its source.
 type flow struct {
@@ -286,19 +298,19 @@ func (t *tunnel) lingered() {
 
 // blame notes, once, who ended the tunnel and how.
 func (t *tunnel) blame(f *flow, why string, cause error) {
-	if t.by != "" {
+	if t.by != nobody {
 		return
 	}
-	t.by, t.why, t.cause = "client", why, cause
+	t.by, t.why, t.cause = byClient, why, cause
 	if f == &t.down {
-		t.by = "backend"
+		t.by = byBackend
 	}
 }
 
 // blameGateway notes, once, that the gateway ended the tunnel and why.
 func (t *tunnel) blameGateway(why string) {
-	if t.by == "" {
-		t.by, t.why = "gateway", why
+	if t.by == nobody {
+		t.by, t.why = byGateway, why
 	}
 }
 
@@ -308,8 +320,8 @@ func (t *tunnel) cut(why string, r Reason) {
 		return
 	}
 	// Whoever began to end it, it was the gateway that cut it.
-	if t.by != "gateway" {
-		t.by, t.why, t.cause = "gateway", why, nil
+	if t.by != byGateway {
+		t.by, t.why, t.cause = byGateway, why, nil
 	}
 	if t.closing == 0 {
 		t.bridge.reached(why)
@@ -333,7 +345,7 @@ func (t *tunnel) finish() {
 // end sums the tunnel up.
 func (t *tunnel) end() *End {
 	return &End{
-		By: t.by, Why: t.why, Reset: t.reset, Cause: t.cause, Life: time.Duration(t.shard.now() - t.opened),
+		By: t.by.String(), Why: t.why, Reset: t.reset, Cause: t.cause, Life: time.Duration(t.shard.now() - t.opened),
 		BytesUp: t.up.bytes, MessagesUp: t.up.messages, CloseUp: t.up.watch.closeCode(),
 		BytesDown: t.down.bytes, MessagesDown: t.down.messages, CloseDown: t.down.watch.closeCode(),
 	}

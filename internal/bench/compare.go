@@ -13,7 +13,7 @@ func (s *suite) compare(l *lab, builds []string, o *options) (bool, error) {
 		if _, err := os.Stat(path); err != nil {
 			return false, err
 		}
-		all = append(all, &contender{name: filepath.Base(path), program: path, h2tunnels: true, one: wsgateArgs("--loops", "1"), all: wsgateArgs()})
+		all = append(all, &contender{name: filepath.Base(path), program: path, h2tunnels: true, h3tunnels: true, one: wsgateArgs("--loops", "1"), all: wsgateArgs()})
 	}
 	for i := range s.works {
 		s.works[i].only = nil

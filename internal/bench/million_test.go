@@ -16,8 +16,8 @@ import (
 // far is a backend without a socket: it takes everything, and answers a Close
 // frame with another one and its end.
 type far struct {
-	loop bridge.Loop
-	to   bridge.Far
+	m  *million
+	to bridge.Far
 }
 
 func (f *far) Bind(to bridge.Far)  { f.to = to }
@@ -27,7 +27,7 @@ func (f *far) CloseWrite()         {}
 func (f *far) Reset(bridge.Reason) {}
 func (f *far) Write(p []byte) int {
 	if p[0] == 0x88 {
-		f.loop.Post(func() {
+		f.m.loop.Post(func() {
 			f.to.Data([]byte{0x88, 0})
 			f.to.End()
 		})
@@ -37,7 +37,7 @@ func (f *far) Write(p []byte) int {
 
 // Open implements bridge.Backend.
 func (f *far) Open(l bridge.Loop, _ *bridge.Handshake, done func(bridge.Side, bridge.Fields, error)) func() {
-	l.Post(func() { done(&far{loop: l}, nil, nil) })
+	l.Post(func() { done(&far{m: f.m}, nil, nil) })
 	return func() {}
 }
 
@@ -83,6 +83,7 @@ type million struct {
 	bridge bridge.Bridge
 	server h2.Server
 	ended  chan struct{} // one for each tunnel that has ended
+	in     []byte        // what a loop reads, it reads here
 }
 
 const rooms = 1000
@@ -95,7 +96,7 @@ func newMillion(b *testing.B) *million {
 	m := &million{loop: l, ended: make(chan struct{}, 1<<20)}
 	m.bridge.Trace.Done = func(*bridge.Tunnel, *bridge.End) { m.ended <- struct{}{} }
 	// The times are wsgate's defaults.
-	s := &bridge.Service{Name: "room", Backend: &far{}, Times: bridge.Times{Open: 10 * time.Second, Idle: time.Hour, StallTimeout: time.Minute}}
+	s := &bridge.Service{Name: "room", Backend: &far{m: m}, Times: bridge.Times{Open: 10 * time.Second, Idle: time.Hour, StallTimeout: time.Minute}}
 	m.server = h2.Server{KeepAlive: time.Hour, Offer: func(o bridge.Offer) { m.bridge.Serve(o, s) }}
 	ran := make(chan struct{})
 	go func() { l.Run(); close(ran) }()
@@ -116,7 +117,8 @@ func (m *million) on(f func()) {
 func (m *million) connect(first, tunnels int) {
 	n := &near{loop: m.loop}
 	m.server.Serve(m.loop, n, &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:1234")})
-	in := append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), h2frame(4, 0, 0)...)
+	in := append(m.in[:0], []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")...)
+	in = append(in, h2frame(4, 0, 0)...)
 	for i := range tunnels {
 		var block []byte
 		for _, f := range [][2]string{
@@ -133,6 +135,7 @@ func (m *million) connect(first, tunnels int) {
 		in = append(in, h2frame(1, 4, uint32(2*i+1), block...)...)
 	}
 	n.to.Data(in)
+	m.in = in
 	m.loop.Post(func() {
 		for i := range tunnels {
 			n.to.Data(h2frame(0, 0, uint32(2*i+1), append([]byte{0x82, 0x85, 0, 0, 0, 0}, "hello"...)...))
