@@ -120,11 +120,15 @@ func badPath(t *testing.T, seed uint64) {
 	if r.gw.Counters().Tunnels != tunnels {
 		t.Errorf("tunnels that live: got %d, want %d", r.gw.Counters().Tunnels, tunnels)
 	}
-	// They end in order.
+	// They end in order, and nothing is cut behind a clean end.
 	for i, id := range ids {
+		tail := octetsOf(uint64(100+i), 48<<10)
 		r.check("client's end", c.End(id))
 		r.check("backend's end", ends[i].WantFIN())
+		r.must(ends[i].Write(tail))
 		r.must(ends[i].CloseWrite())
+		ends[i].Close()
+		r.check("the tail", c.WantData(id, tail))
 		r.check("the end", c.WantEnd(id))
 	}
 	r.settle("a move that was noticed", func(c gateway.Counters) bool { return c.H3["Moved"] > 0 })

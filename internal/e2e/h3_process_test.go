@@ -84,34 +84,41 @@ func TestTermH3(t *testing.T) {
 	}
 }
 
-// TestH3Goroutines: a tunnel over HTTP/3 costs one goroutine while it is idle, and its
-// backend leg none.
+// TestH3Goroutines: a tunnel over HTTP/3 costs one goroutine, and two while its output
+// waits for the client; its backend leg costs none.
 func TestH3Goroutines(t *testing.T) {
 	const tunnels = 100
 	p := runsBefore(t, "", "ws://"+backendAt(t))
 	c := p.h3()
 	_, err := openMany3(c, 1, "/end")
 	p.must(err)
-	still := func() (n gateway.Counters) {
-		same := 0
-		return p.until("goroutines that stand still", 20*time.Second, func(c gateway.Counters) bool {
-			if same++; c.Goroutines != n.Goroutines {
-				n, same = c, 0
+	// still waits until there are n goroutines, any number with 0, and stay so many.
+	still := func(what string, n int) int {
+		last, same := -1, 0
+		return p.until(what, 20*time.Second, func(c gateway.Counters) bool {
+			if same++; c.Goroutines != last || n > 0 && n != last {
+				last, same = c.Goroutines, 0
 			}
 			return same == 10
-		})
+		}).Goroutines
 	}
-	before := still()
-	_, err = openMany3(c, tunnels, "/end")
+	before := still("goroutines that stand still", 0)
+	ids, err := openMany3(c, tunnels, "/blast")
 	p.must(err)
-	after := still()
-	if got := after.Goroutines - before.Goroutines; got != tunnels {
-		t.Errorf("goroutines of %d tunnels: got %d, want %d", tunnels, got, tunnels)
+	still("one goroutine for each tunnel", before+tunnels)
+	for _, id := range ids {
+		c.HoldStream(id, true)
+		p.must(c.Data(id, hello, false))
 	}
+	still("two goroutines for each tunnel", before+2*tunnels)
 	_, stacks := p.get("/debug/pprof/goroutine?debug=1")
-	if n := strings.Count(string(stacks), "wsgate/h1"); n != 0 {
-		t.Errorf("goroutines of the backend leg: got %d stacks, want none\n%s", n, stacks)
+	for _, leg := range []string{"wsgate/h1.", "wsgate/internal/upstream.(*Upstream).Open", "wsgate/bridge."} {
+		if strings.Contains(string(stacks), leg) {
+			t.Errorf("goroutines: got one in %s, want none for the backend leg\n%s", leg, stacks)
+		}
 	}
+	c.Close()
+	p.until("an end of all", 5*time.Second, func(c gateway.Counters) bool { return c.Tunnels == 0 && c.Goroutines <= before })
 }
 
 // TestH3Stuck is rows 117 and 159: a hundred tunnels whose backends never read take no

@@ -51,7 +51,8 @@ func backendProcess() {
 
 // serveTunnel answers the first message. At the second it ends the tunnel by
 // FIN or RST if the path says so. A Close is answered and is the end. /stuck
-// reads nothing, /refuse is refused, /mute never answered.
+// reads nothing, /blast says more than anybody takes, /refuse is refused, /mute never
+// answered.
 func serveTunnel(c *rawpeer.BackendConn) {
 	c.Patience = 10 * time.Minute
 	defer c.Close()
@@ -88,6 +89,9 @@ func serveTunnel(c *rawpeer.BackendConn) {
 			c.Write(byeBack)
 			c.CloseWrite()
 			io.Copy(io.Discard, c)
+			return
+		case n > 0 && path == "/blast":
+			c.Write(make([]byte, 4<<20))
 			return
 		case n > 0 && path == "/fin":
 			c.CloseWrite()
