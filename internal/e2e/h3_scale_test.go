@@ -161,8 +161,8 @@ func TestTenThousandTunnelsH3(t *testing.T) {
 	}
 	var before gateway.Counters
 	same := 0
-	p.until("figures that stand still", 20*time.Second, func(c gateway.Counters) bool {
-		c = live()
+	p.until("figures that stand still", 20*time.Second, func(gateway.Counters) bool {
+		c := live()
 		if same++; !quiet(c) || c.Descriptors != before.Descriptors || c.Goroutines != before.Goroutines || c.Entries != before.Entries || c.HeapBytes+64<<10 < before.HeapBytes {
 			before, same = c, 0
 		}
