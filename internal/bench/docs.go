@@ -34,7 +34,8 @@ func (s *suite) write(dir string, all []*contender, r results, verdicts []verdic
 		b.WriteString("\nMedians with one worker / with as many as each takes by itself:\n\n" + markdown(d))
 	}
 	for _, e := range r.errors() {
-		fmt.Fprintf(&b, "\nNot measured: `%s` with %s (%s) in round %d: %s\n", e.Work, e.Contender, e.Column, e.Round, e.Error)
+		why, _, _ := strings.Cut(e.Error, "\n")
+		fmt.Fprintf(&b, "\nNot measured: `%s` with %s (%s) in round %d: %s\n", e.Work, e.Contender, e.Column, e.Round, why)
 	}
 	plots := s.plots(r)
 	if err := os.MkdirAll(filepath.Join(dir, "plots"), 0o755); err != nil {

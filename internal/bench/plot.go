@@ -91,8 +91,8 @@ const style = `
 }`
 
 const (
-	plotWidth  = 860
-	labelWidth = 250
+	plotWidth  = 900
+	labelWidth = 290
 	valueWidth = 90
 	barHeight  = 13
 	barGap     = 3

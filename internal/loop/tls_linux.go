@@ -106,11 +106,17 @@ func (s *Shim) run() {
 		if n > 0 && !c.deliver(buf[:n]) {
 			return
 		}
-		if err == errWouldBlock {
+		if err == errWouldBlock || err == nil && s.empty() {
 			s.dry()
 			return
 		}
 	}
+}
+
+// empty reports whether the codec would find nothing to read. Asked it would say
+// so, and allocate.
+func (s *Shim) empty() bool {
+	return !s.more && s.left == 0 && !s.whole() && !s.c.has(readable)
 }
 
 // plaintext reads records into buf for as long as whole ones are in memory.
