@@ -38,8 +38,7 @@ func (l *listener) name() string { return l.front.Load().name }
 
 // open opens a listener; it does not accept yet.
 func (g *Gateway) open(c *config.Config, path string, l *config.Listener) (*listener, error) {
-	lc := loop.ListenConfig(keepAlive(c.Timeouts.Keepalive))
-	ln, err := lc.Listen(context.Background(), "tcp", l.Address)
+	ln, err := listen(l.Address, keepAlive(c.Timeouts.Keepalive), l.TLS != nil)
 	if err != nil {
 		return nil, listenError(c, path+".address", l.Name, err)
 	}
@@ -47,6 +46,25 @@ func (g *Gateway) open(c *config.Config, path string, l *config.Listener) (*list
 		g: g, secure: l.TLS != nil, tcp: ln.(*net.TCPListener),
 		addr: ln.Addr().(*net.TCPAddr).AddrPort(), home: g.loops.Loops()[0],
 	}, nil
+}
+
+// listen opens a TCP listener. Where the kernel chooses the port, HTTP/3 wants the
+// same one over UDP: if that is taken another one is tried.
+func listen(address string, alive time.Duration, secure bool) (net.Listener, error) {
+	lc := loop.ListenConfig(alive)
+	_, port, _ := net.SplitHostPort(address)
+	for tries := 0; ; tries++ {
+		ln, err := lc.Listen(context.Background(), "tcp", address)
+		if err != nil || !secure || port != "0" || tries == 100 {
+			return ln, err
+		}
+		pc, err := net.ListenPacket("udp", ln.Addr().String())
+		if err == nil {
+			pc.Close()
+			return ln, nil
+		}
+		ln.Close()
+	}
 }
 
 // openUDP opens the UDP port beside the TCP one if a front serves HTTP/3 and it is

@@ -1,10 +1,12 @@
 package operator
 
 import (
+	"io"
 	"net"
 	"strings"
 	"testing"
 
+	"wsgate/internal/gateway"
 	"wsgate/internal/load"
 	"wsgate/internal/ownnet"
 )
@@ -51,5 +53,30 @@ func portsExhausted(t *testing.T) {
 	r.gw.Close() // the log is whole
 	if n := strings.Count(r.log.String(), "no port is left"); n != 1 {
 		t.Errorf("got %d lines about ports in the log, want 1:\n%s", n, r.log)
+	}
+}
+
+// TestPortOfBoth: a port that the kernel chooses is free over UDP as well, for
+// HTTP/3.
+func TestPortOfBoth(t *testing.T) { ownnet.Run(t, "40000 40007", portOfBoth) }
+
+func portOfBoth(t *testing.T) {
+	const free = "40003"
+	for _, port := range []string{"40000", "40001", "40002", "40004", "40005", "40006", "40007"} {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+	}
+	c := gateway.Default()
+	c.Listen, c.SelfSigned, c.Backend = []string{"https://127.0.0.1:0"}, true, "ws://127.0.0.2:9000"
+	g, err := gateway.Start(c, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if _, port, _ := net.SplitHostPort(g.Addresses()[0].String()); port != free {
+		t.Errorf("got port %s, want %s, which is free over UDP", port, free)
 	}
 }
