@@ -20,8 +20,8 @@ test: test-go test-real ## all tests; WSGATE_REAL=0 leaves test-real out and say
 
 test-go: ## unit, engine and end-to-end tests with -race, and h2spec: Go modules and a C compiler
 	@command -v "$${CC:-gcc}" >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq gcc libc6-dev >/dev/null; } || { echo "test-go: gcc is missing, which the race detector needs, and cannot be installed without root: apt-get install gcc libc6-dev"; exit 1; }
-	$(GO) test -race -count=1 -skip '^TestMutants$$' $$($(GO) list ./... | grep -v internal/real)
-	$(GO) test -count=1 -run '^TestMutants$$' ./internal/e2e
+	$(GO) test -race -count=1 -timeout 20m -skip '^TestMutants$$' $$($(GO) list ./... | grep -v internal/real)
+	$(GO) test -count=1 -timeout 20m -run '^TestMutants$$' ./internal/e2e
 	$(GO) test -count=1 -v -run TestH2spec ./internal/e2e
 
 soak: ## the conformance suite SOAK=200 times against wsgate, some 40 minutes: not one flake
