@@ -295,7 +295,7 @@ func path3Cases() []Case {
 			ID: "h3/path/quiet-tunnel", Rows: []int{161}, RFC: "9000", Section: "10.1.2", Level: Product,
 			Title: "a quiet tunnel outlives QUIC's idle timeout",
 			Text: Text{
-				Sends: "a client whose max_idle_timeout is 5 s and that sends no PING of its own; 6 s of silence on a tunnel, then an echo",
+				Sends: "a client whose max_idle_timeout is 8 s and that sends no PING of its own; 9 s of silence on a tunnel, then an echo",
 				Sees:  "the echo: the gateway kept the connection alive",
 				Rule:  "An endpoint may send PING to keep a connection open; how long a tunnel may be idle is the tunnel's affair.",
 				Why:   "A chat that says nothing for half a minute would be gone.",
@@ -303,9 +303,9 @@ func path3Cases() []Case {
 			slow: true,
 			run: func(e *Env) {
 				e.needTunnels()
-				c := e.greet3(e.h3At(e.run.front3, 5*time.Second))
+				c := e.greet3(e.h3At(e.run.front3, 8*time.Second))
 				s, b := e.openOn(h3Mux{c, e})
-				<-e.after(6 * time.Second) // the client's own clock runs meanwhile
+				<-e.after(9 * time.Second) // the client's own clock runs meanwhile
 				e.echo(s, b)
 			},
 		},

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -83,13 +84,24 @@ type h3Stream struct {
 
 // Write implements Tunnel: DATA frames, each within its own patience.
 func (s *h3Stream) Write(p []byte) error {
-	for len(p) > 16384 {
-		if err := s.c.Data(s.id, p[:16384], false); err != nil {
-			return err
+	for {
+		n := min(len(p), 16384)
+		if err := s.c.Data(s.id, p[:n], false); err != nil {
+			return s.refused(err)
 		}
-		p = p[16384:]
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
 	}
-	return s.c.Data(s.id, p, false)
+}
+
+// refused says why octets were not taken.
+func (s *h3Stream) refused(err error) error {
+	got := err.Error()
+	if st := s.c.Stream(s.id); st.Stopped {
+		got = "STOP_SENDING " + nameH3(st.StopFor)
+	}
+	return &rawpeer.Mismatch{Want: fmt.Sprintf("octets to be taken on stream %d", s.id), Got: got}
 }
 
 func (s *h3Stream) CloseWrite() error             { return s.c.End(s.id) }
