@@ -271,15 +271,21 @@ func (c *conn) slowHeads(now time.Time) time.Time {
 	return next
 }
 
-// slowLeavers cuts streams whose last octets the client does not take and returns
-// when the next one is due.
+// slowLeavers cuts streams whose last octets the client does not take, and those
+// that have lingered, and returns when the next one is due.
 func (c *conn) slowLeavers(now time.Time) time.Time {
 	next := now.Add(c.sh.lim.stall)
 	for _, s := range c.streams {
-		switch due := s.born.Add(c.sh.lim.stall); {
+		due := s.born.Add(c.sh.lim.stall)
+		if s.has(isLingering) {
+			due = s.born.Add(lingerTime)
+		}
+		switch {
 		case !s.has(isLeaving):
 		case !now.Before(due):
-			c.sh.count.OutputStall.Add(1)
+			if !s.has(isLingering) {
+				c.sh.count.OutputStall.Add(1)
+			}
 			s.q.reset(errRequestCancelled)
 			c.left(s)
 		case due.Before(next):

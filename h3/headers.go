@@ -210,6 +210,10 @@ func (s *stream) writeFrame(p []byte) {
 	out := append(appendFrame(s.c.sh.out[:0], frameData, len(p)), p...)
 	s.q.write(out)
 	s.c.sh.out = out
+	if s.has(headDone) {
+		s.flags |= hasWritten
+		s.born = s.c.sh.loop.Now()
+	}
 }
 
 // retryAfter is what a client is asked to wait, in seconds.

@@ -1,6 +1,8 @@
 package h3
 
 import (
+	"time"
+
 	"wsgate/bridge"
 )
 
@@ -82,7 +84,27 @@ func (s *stream) Reset(r bridge.Reason) {
 		s.abort(errNone)
 		return
 	}
+	if s.has(hasWritten) && !s.has(sentEnded|isCut|isOver) && s.c.sh.loop.Now().Sub(s.born) < lingerTime {
+		s.linger()
+		return
+	}
 	s.abort(errRequestCancelled)
+}
+
+// lingerTime is how long the last octets of a broken tunnel have to arrive.
+const lingerTime = 250 * time.Millisecond
+
+// linger ends the stream, but for its reset: RESET_STREAM takes back what is not
+// acknowledged, and makes the client drop what it has not read (RFC 9000 sections
+// 3.1 and 3.2), where the octets of a tunnel come before its end (RFC 9110 section
+// 9.3.6).
+func (s *stream) linger() {
+	s.q.stop(errRequestCancelled)
+	s.cut()
+	s.flags |= isOver | isLeaving | isLingering
+	s.born = s.c.sh.loop.Now()
+	s.c.leaving++
+	s.c.wake(s.born.Add(lingerTime))
 }
 
 // abort resets the stream by our own will. Nothing is told to its owner.

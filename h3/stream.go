@@ -11,18 +11,20 @@ import (
 type flags uint16
 
 const (
-	headDone  flags = 1 << iota // the request's head is decoded
-	recvEnded                   // FIN came
-	sentEnded                   // our FIN is out
-	isCut                       // reset by one side, or the connection is lost
-	isOver                      // not in the table any more
-	isTunnel                    // counts as one
-	answered                    // the final head is out
-	endGiven                    // Far.End was called
-	trailed                     // trailers came
-	held                        // the slot outlives the wire: work is not over
-	isHead                      // the method is HEAD: no answer has content
-	isLeaving                   // over but for octets that QUIC has not taken yet
+	headDone    flags = 1 << iota // the request's head is decoded
+	recvEnded                     // FIN came
+	sentEnded                     // our FIN is out
+	isCut                         // reset by one side, or the connection is lost
+	isOver                        // not in the table any more
+	isTunnel                      // counts as one
+	answered                      // the final head is out
+	endGiven                      // Far.End was called
+	trailed                       // trailers came
+	held                          // the slot outlives the wire: work is not over
+	isHead                        // the method is HEAD: no answer has content
+	isLeaving                     // over but for octets that QUIC has not taken yet
+	hasWritten                    // DATA went out, the last at born
+	isLingering                   // leaving, and its reset waits
 )
 
 // stream is a request stream (RFC 9114 section 6.1) and the bridge.Side of a
@@ -35,7 +37,7 @@ type stream struct {
 	web *webStream // of an ordinary request
 
 	id    uint64
-	born  time.Time // then when it began to leave
+	born  time.Time // then when DATA went out last, then when it began to leave
 	flags flags
 	fr    frames
 	block []byte             // of a HEADERS frame that is not complete; nil without one
@@ -381,7 +383,7 @@ func (c *conn) release(s *stream) {
 func (s *stream) writable() {
 	switch {
 	case s.has(isLeaving):
-		if !s.q.unsent() {
+		if !s.q.unsent() && !s.has(isLingering) {
 			s.c.left(s)
 		}
 	case s.has(isCut | isOver | sentEnded):

@@ -84,6 +84,48 @@ func TestCompleteReset(t *testing.T) {
 	p.nothingLeft()
 }
 
+// TestResetLetsDataArrive: the reset of a broken tunnel waits for the last octets,
+// which it would take back (RFC 9110 section 9.3.6, RFC 9000 section 3.1); the slot is
+// taken so long. Where nothing was written of late it comes at once, and whatever
+// the client does to the stream ends the wait.
+func TestResetLetsDataArrive(t *testing.T) {
+	p := newPeer(t, nil)
+	broken := func(id uint64) {
+		s := p.tunnel(id, newRecorder())
+		s.Write([]byte("tail"))
+		s.Reset(bridge.ReasonFarSide)
+		p.want(id, `DATA "tail", STOP 0x10c`)
+		if n := s.Write([]byte("x")); n != 0 || s.Room() != 0 {
+			t.Errorf("got %d taken and room %d after the reset, want 0", n, s.Room())
+		}
+	}
+	broken(0)
+	p.loop.sleep(lingerTime - 1)
+	p.want(0, "")
+	if p.c.slots != 1 || p.c.tunnels != 1 {
+		t.Errorf("got %d slots and %d tunnels, want 1 and 1 until the reset", p.c.slots, p.c.tunnels)
+	}
+	p.loop.sleep(1)
+	p.want(0, "RESET 0x10c")
+	p.nothingLeft()
+
+	s := p.tunnel(4, newRecorder())
+	s.Write([]byte("tail"))
+	p.loop.sleep(lingerTime)
+	s.Reset(bridge.ReasonFarSide)
+	p.want(4, `DATA "tail", RESET 0x10c, STOP 0x10c`)
+	p.nothingLeft()
+
+	broken(8)
+	p.stopSending(8, errRequestCancelled)
+	p.want(8, "RESET 0x10c")
+	p.nothingLeft()
+
+	broken(12)
+	p.c.lost(&bridge.ResetError{Reason: bridge.ReasonGone})
+	p.nothingLeft()
+}
+
 // TestEndWaitsForData: End comes after all data, also when our end is first and
 // the owner takes slowly.
 func TestEndWaitsForData(t *testing.T) {
@@ -116,7 +158,9 @@ func TestResets(t *testing.T) {
 	s.Write([]byte("tail"))
 	s.Reset(bridge.ReasonFarSide)
 	s.Reset(bridge.ReasonFarSide)
-	p.want(0, `DATA "tail", RESET 0x10c, STOP 0x10c`)
+	p.want(0, `DATA "tail", STOP 0x10c`)
+	p.loop.sleep(lingerTime)
+	p.want(0, "RESET 0x10c")
 	if far.brokens != 0 {
 		t.Errorf("got %d breaks after our own reset, want 0", far.brokens)
 	}
