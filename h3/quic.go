@@ -160,7 +160,7 @@ const (
 var largeBuffers = sync.Pool{New: func() any { return new([largeRead]byte) }}
 
 // qstream is a stream of quic-go as the engine's quicStream. What comes is read
-// by a goroutine that hands over one piece at a time and waits until it is taken.
+// by a goroutine that hands over one piece at a time.
 type qstream struct {
 	x    *qconn
 	in   readStream // nil: none
@@ -171,6 +171,7 @@ type qstream struct {
 	piece []byte
 	err   error
 	next  chan bool // the piece is taken
+	given bool      // the reading goroutine's: a piece is with the loop
 
 	// Owned by the loop.
 	to      receiver
@@ -211,7 +212,9 @@ func (st *qstream) begin(to receiver) {
 // read is the stream's goroutine. It ends with the client's half of the stream,
 // with stop, or with the connection.
 func (st *qstream) read() {
-	small := make([]byte, smallRead)
+	// Two, so that waiting for the next piece need not wait for the loop to take
+	// the one before.
+	small, other := make([]byte, smallRead), make([]byte, smallRead)
 	for bulk := false; ; {
 		if !bulk {
 			n, err := st.in.Read(small)
@@ -219,6 +222,7 @@ func (st *qstream) read() {
 			if !st.hand(small[:n], err) {
 				return
 			}
+			small, other = other, small
 			continue
 		}
 		// Wait without a large buffer, then take what is there.
@@ -231,24 +235,42 @@ func (st *qstream) read() {
 		buf := largeBuffers.Get().(*[largeRead]byte)
 		n, err := st.in.Read(buf[:])
 		bulk = n >= smallRead
-		if !st.hand(buf[:n], err) {
+		if !st.hand(buf[:n], err) || !st.wait() {
 			return // with the buffer, which the loop may still look at
 		}
 		largeBuffers.Put(buf)
 	}
 }
 
-// hand gives a piece to the loop and waits until it is taken. It reports whether
-// more is to be read.
+// hand gives a piece to the loop once that has taken the one before. It reports
+// whether more is to be read.
 func (st *qstream) hand(p []byte, err error) bool {
 	if len(p) == 0 && err == nil {
 		return true
 	}
-	st.piece, st.err = p, err
+	if !st.wait() {
+		return false
+	}
+	st.piece, st.err, st.given = p, err, true
 	st.x.loop.Post(st.give)
+	return err == nil
+}
+
+// wait waits until the loop has taken what it was given. It reports whether more
+// is to be read.
+func (st *qstream) wait() bool {
+	if !st.given {
+		return true
+	}
+	st.given = false
+	select {
+	case more := <-st.next: // mostly it is there
+		return more
+	default:
+	}
 	select {
 	case more := <-st.next:
-		return more && err == nil
+		return more
 	case <-st.x.q.Context().Done():
 		return false // the loop may have ended, too
 	}
