@@ -59,8 +59,8 @@ func TestOverWindow(t *testing.T) {
 	p.want()
 	p.data(1, false, "x")
 	p.want("RST_STREAM 1 FLOW_CONTROL_ERROR")
-	if far.brokens != 1 || p.loop.held != 0 {
-		t.Errorf("got %d breaks and %d octets held, want 1 and 0", far.brokens, p.loop.held)
+	if far.brokens != 1 || p.loop.Held != 0 {
+		t.Errorf("got %d breaks and %d octets held, want 1 and 0", far.brokens, p.loop.Held)
 	}
 	p.alive()
 }
@@ -115,7 +115,7 @@ func TestGrowth(t *testing.T) {
 		}
 		far.take = -1
 		s.Resume()
-		p.loop.turn()
+		p.loop.Turn()
 	}
 	for range 6 {
 		fill()
@@ -127,8 +127,8 @@ func TestGrowth(t *testing.T) {
 		t.Errorf("got %d of the budget used, want %d", got, want)
 	}
 	s.Reset(bridge.ReasonFarSide)
-	if mem.Used() != 0 || p.c.grown != 0 || p.loop.held > 512 {
-		t.Errorf("got %d, %d, %d held at the end, want none", mem.Used(), p.c.grown, p.loop.held)
+	if mem.Used() != 0 || p.c.grown != 0 || p.loop.Held > 512 {
+		t.Errorf("got %d, %d, %d held at the end, want none", mem.Used(), p.c.grown, p.loop.Held)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestGrowthStops(t *testing.T) {
 				}
 				far.take = -1
 				s.Resume()
-				p.loop.turn()
+				p.loop.Turn()
 			}
 			total += st.recvMax - 65535
 		}
@@ -261,7 +261,7 @@ func TestSmallWindowsBeforeAck(t *testing.T) {
 	}
 	far := newRecorder()
 	o.Accept(nil).Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	if got := p.frames()[1:]; show(got) == "" || p.c.streams[1].recvLeft != smallWindow {
 		t.Errorf("got [%s] and %d left, want the window of 16 KiB back", show(got), p.c.streams[1].recvLeft)
 	}
@@ -315,8 +315,8 @@ func TestZeroWindow(t *testing.T) {
 	}
 	sb.Write([]byte("busy"))
 	p.want(`DATA 3 "busy"`)
-	if p.c.waiting.n != 0 || p.loop.held != 0 {
-		t.Errorf("got %d in the ring and %d held, want none", p.c.waiting.n, p.loop.held)
+	if p.c.waiting.n != 0 || p.loop.Held != 0 {
+		t.Errorf("got %d in the ring and %d held, want none", p.c.waiting.n, p.loop.Held)
 	}
 }
 
@@ -356,8 +356,8 @@ func TestOutputBound(t *testing.T) {
 	if total > outDataMax || total < outDataMax-20000 || s.Room() != 0 {
 		t.Errorf("got %d taken and room %d, want about %d and 0", total, s.Room(), outDataMax)
 	}
-	if p.loop.held > 256<<10 || mem.Used() != int64(p.loop.held) {
-		t.Errorf("got %d held and %d accounted, want at most 256 KiB, all accounted", p.loop.held, mem.Used())
+	if p.loop.Held > 256<<10 || mem.Used() != int64(p.loop.Held) {
+		t.Errorf("got %d held and %d accounted, want at most 256 KiB, all accounted", p.loop.Held, mem.Used())
 	}
 	got := 0
 	for got < total && far.writable < 1000 {
@@ -375,8 +375,8 @@ func TestOutputBound(t *testing.T) {
 	if got += len(b); got != total {
 		t.Errorf("got %d octets in the end, want %d", got, total)
 	}
-	if far.writable == 0 || p.loop.held != 0 || mem.Used() != 0 {
-		t.Errorf("got %d calls of Writable, %d held, %d accounted, want some, 0, 0", far.writable, p.loop.held, mem.Used())
+	if far.writable == 0 || p.loop.Held != 0 || mem.Used() != 0 {
+		t.Errorf("got %d calls of Writable, %d held, %d accounted, want some, 0, 0", far.writable, p.loop.Held, mem.Used())
 	}
 }
 

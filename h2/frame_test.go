@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // connectionErrors is frames that must end the connection, and the code.
@@ -71,7 +71,7 @@ func TestConnectionErrors(t *testing.T) {
 				t.Errorf("got closed %v, reset %v, want an orderly end at first", p.side.closed, p.side.reset)
 			}
 			p.send([]byte("what comes now is dropped"))
-			p.loop.sleep(closeTime)
+			p.loop.Sleep(closeTime)
 			if !p.side.reset || p.srv.Connections() != 0 {
 				t.Errorf("got reset %v and %d connections later, want true and 0", p.side.reset, p.srv.Connections())
 			}
@@ -301,7 +301,7 @@ func TestPieces(t *testing.T) {
 	}
 	far := newRecorder()
 	p.offers[0].Accept(nil).Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	if got, want := string(far.got), "early data"; got != want || far.ended != 1 {
 		t.Errorf("got %q and %d ends, want %q and 1", got, far.ended, want)
 	}
@@ -316,7 +316,7 @@ func TestTableSize(t *testing.T) {
 	p.settings(settingTableSize, 100)
 	p.dec.SetAllowedMaxDynamicTableSize(100)
 	p.connectWS(1).Accept(nil)
-	p.loop.turn()
+	p.loop.Turn()
 	i := bytes.Index(p.side.out, []byte{byte(frameHeaders), flagEndHeaders, 0, 0, 0, 1})
 	if got := p.side.out[i+6]; got != 0x20 {
 		t.Errorf("got first octet 0x%x of the block, want 0x20", got)
@@ -340,12 +340,12 @@ func TestTrailers(t *testing.T) {
 	} {
 		release := make(chan bool)
 		p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { <-release }))
-		p.headers(1, false, headtest.Edit(getFields, ":method", "POST")...)
+		p.headers(1, false, enginetest.Edit(getFields, ":method", "POST")...)
 		p.data(1, false, "x")
 		p.headers(1, c.end, c.fields...)
 		p.want(c.want)
 		close(release)
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		p.alive()
 	}
 }

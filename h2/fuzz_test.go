@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/enginetest"
 	"wsgate/internal/exchange"
 )
 
@@ -81,7 +82,7 @@ func FuzzConn(f *testing.F) {
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("x")) })
 	f.Fuzz(func(t *testing.T, in []byte, step byte, room uint16) {
-		loop, side := newLoop(), &fakeSide{room: -1}
+		loop, side := enginetest.NewLoop(), &fakeSide{room: -1}
 		if room > 0 {
 			side.room = int(room)
 		}
@@ -107,10 +108,10 @@ func FuzzConn(f *testing.F) {
 				took = side.far.Data(in[:min(n, len(in))])
 				in = in[took:]
 			}
-			loop.turn()
+			loop.Turn()
 			side.out = side.out[:0]
-			if loop.held > 1<<20 {
-				t.Fatalf("got %d octets held, want at most 1 MiB", loop.held)
+			if loop.Held > 1<<20 {
+				t.Fatalf("got %d octets held, want at most 1 MiB", loop.Held)
 			}
 			if took == 0 && k > 100 {
 				break
@@ -120,15 +121,15 @@ func FuzzConn(f *testing.F) {
 				side.far.Writable()
 			}
 			if k%16 == 15 {
-				loop.sleep(time.Second)
+				loop.Sleep(time.Second)
 			}
 		}
 		side.far.Broken(&bridge.ResetError{Reason: bridge.ReasonReset, Remote: true})
 		c := side.far.(*conn)
-		loop.wait(func() bool { return c.slots == 0 })
-		if srv.Connections() != 0 || len(c.streams) != 0 || mem.Used() != 0 || loop.held != 0 {
+		loop.Wait(func() bool { return c.slots == 0 })
+		if srv.Connections() != 0 || len(c.streams) != 0 || mem.Used() != 0 || loop.Held != 0 {
 			t.Errorf("got %d connections, %d streams, %d octets accounted, %d held at the end, want none",
-				srv.Connections(), len(c.streams), mem.Used(), loop.held)
+				srv.Connections(), len(c.streams), mem.Used(), loop.Held)
 		}
 	})
 }

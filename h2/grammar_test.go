@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"wsgate/bridge"
+	"wsgate/internal/enginetest"
 	"wsgate/internal/exchange"
-	"wsgate/internal/headtest"
 )
 
 // TestExtendedConnect is parts B and C of the case list: what an extended
 // CONNECT may look like.
 func TestExtendedConnect(t *testing.T) {
-	cases := append(headtest.Connect(), []headtest.Case{
+	cases := append(enginetest.Connect(), []enginetest.Case{
 		{Row: "30 https on cleartext", Change: []string{":scheme", "https"}, Want: "421 wrong-scheme"},
 		{Row: "40 same host", Change: []string{"host", "EXAMPLE.com:80"}, Want: "offer"},
 		{Row: "222 http2-settings", Change: []string{"http2-settings", "AAA"}, Want: "offer"},
@@ -24,7 +24,7 @@ func TestExtendedConnect(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, nil)
-			p.headers(1, c.End, headtest.Edit(connectFields, c.Change...)...)
+			p.headers(1, c.End, enginetest.Edit(connectFields, c.Change...)...)
 			judgeAnswer(t, p, c.Want)
 			p.alive() // the connection stays usable
 			if c.Want != "offer" {
@@ -133,14 +133,14 @@ func TestScheme(t *testing.T) {
 		p.send([]byte(clientPreface))
 		p.settings()
 		p.frames()
-		p.headers(1, false, headtest.Edit(connectFields, ":scheme", c.claim)...)
+		p.headers(1, false, enginetest.Edit(connectFields, ":scheme", c.claim)...)
 		judgeAnswer(t, p, c.want)
 		if c.want == "offer" {
 			if got := p.offers[0].Handshake().Scheme; got != c.scheme {
 				t.Errorf("got scheme %q for %+v, want %q", got, c, c.scheme)
 			}
-			p.headers(3, true, headtest.Edit(getFields, ":scheme", c.claim)...)
-			p.loop.wait(func() bool { return p.c.slots == 1 })
+			p.headers(3, true, enginetest.Edit(getFields, ":scheme", c.claim)...)
+			p.loop.Wait(func() bool { return p.c.slots == 1 })
 			if scheme != c.scheme {
 				t.Errorf("ordinary request: got scheme %q for %+v, want %q", scheme, c, c.scheme)
 			}
@@ -151,7 +151,7 @@ func TestScheme(t *testing.T) {
 // TestHandshake is what the bridge sees: rows 34, 37, 40, 49, 50, 59, 228.
 func TestHandshake(t *testing.T) {
 	p := newPeer(t, nil)
-	p.headers(1, false, headtest.Edit(connectFields,
+	p.headers(1, false, enginetest.Edit(connectFields,
 		"host", "example.com:80", "te", "trailers", "expect", "100-continue", "content-length", "0",
 		"http2-settings", "AAA", "sec-websocket-key", "the-key", "+cookie", "a=1", "x-a", "1",
 		"+cookie", "b=2", "+cookie", "c=3", "+sec-websocket-protocol", "chat", "+sec-websocket-protocol", "superchat")...)
@@ -168,7 +168,7 @@ func TestHandshake(t *testing.T) {
 	if got != want {
 		t.Errorf("got fields\n%s\nwant\n%s", got, want)
 	}
-	p.headers(3, false, headtest.Edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
+	p.headers(3, false, enginetest.Edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
 	if got := p.offers[1].Handshake(); got.Key != "" || got.Fields.Count("sec-websocket-key") != 0 {
 		t.Errorf("got key %q and %d key fields of two keys, want none", got.Key, got.Fields.Count("sec-websocket-key"))
 	}
@@ -186,12 +186,12 @@ func TestIndexedProtocol(t *testing.T) {
 
 // TestOrdinaryHeads is the grammar of requests that are no tunnels.
 func TestOrdinaryHeads(t *testing.T) {
-	cases := append(headtest.Ordinary(), headtest.Case{Row: "https", Change: []string{":scheme", "https"}, End: true, Want: "421 wrong-scheme"})
+	cases := append(enginetest.Ordinary(), enginetest.Case{Row: "https", Change: []string{":scheme", "https"}, End: true, Want: "421 wrong-scheme"})
 	for _, c := range cases {
 		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }))
-			p.headers(1, c.End, headtest.Edit(getFields, c.Change...)...)
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.headers(1, c.End, enginetest.Edit(getFields, c.Change...)...)
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 			judgeAnswer(t, p, c.Want)
 			p.alive()
 		})
@@ -213,12 +213,12 @@ func TestHTTPRequest(t *testing.T) {
 		}
 		got, body = r, string(b)
 	}))
-	p.headers(1, false, headtest.Edit(getFields, ":method", "POST", ":path", "/a?b=c", "x-one", "1", "+x-one", "2",
+	p.headers(1, false, enginetest.Edit(getFields, ":method", "POST", ":path", "/a?b=c", "x-one", "1", "+x-one", "2",
 		"te", "trailers", "+cookie", "a=1", "+cookie", "b=2", "content-length", "4", "trailer", "x-sum")...)
 	p.data(1, false, "ab")
 	p.data(1, false, "cd")
 	p.headers(1, true, "x-sum", "9")
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	if body != "abcd" || got.ContentLength != 4 {
 		t.Errorf("got content %q of length %d, want %q of 4", body, got.ContentLength, "abcd")
 	}

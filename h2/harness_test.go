@@ -5,146 +5,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2/hpack"
 
 	"wsgate/bridge"
+	"wsgate/internal/enginetest"
 	"wsgate/internal/exchange"
 )
-
-// fakeLoop is a loop with a clock that the test moves. Posts may come from
-// handlers' goroutines; everything else is the test's goroutine.
-type fakeLoop struct {
-	mu    sync.Mutex
-	cond  *sync.Cond
-	posts []func()
-
-	clock  time.Time
-	timers []fakeTimer
-	ends   []bridge.Flusher
-	free   [24][][]byte
-	held   int // octets of buffers that are out
-}
-
-type fakeTimer struct {
-	t  *bridge.Timer
-	at time.Time
-}
-
-func newLoop() *fakeLoop {
-	l := &fakeLoop{clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	l.cond = sync.NewCond(&l.mu)
-	return l
-}
-
-func (l *fakeLoop) Post(f func()) {
-	l.mu.Lock()
-	l.posts = append(l.posts, f)
-	l.mu.Unlock()
-	l.cond.Signal()
-}
-
-func (l *fakeLoop) After(d time.Duration, t *bridge.Timer) {
-	for i := range l.timers {
-		if l.timers[i].t == t {
-			l.timers[i].at = l.clock.Add(d)
-			return
-		}
-	}
-	l.timers = append(l.timers, fakeTimer{t, l.clock.Add(d)})
-}
-
-func (l *fakeLoop) Now() time.Time           { return l.clock }
-func (l *fakeLoop) TurnEnd(f bridge.Flusher) { l.ends = append(l.ends, f) }
-
-func class(n int) int {
-	c := 9
-	for 1<<c < n {
-		c++
-	}
-	return c
-}
-
-func (l *fakeLoop) Buffer(n int) []byte {
-	c := class(n)
-	l.held += 1 << c
-	if k := len(l.free[c]) - 1; k >= 0 {
-		b := l.free[c][k]
-		l.free[c] = l.free[c][:k]
-		return b
-	}
-	return make([]byte, 0, 1<<c)
-}
-
-func (l *fakeLoop) Free(p []byte) {
-	c := class(cap(p))
-	if 1<<c != cap(p) {
-		panic(fmt.Sprintf("foreign buffer of %d octets", cap(p)))
-	}
-	l.held -= cap(p)
-	l.free[c] = append(l.free[c], p[:0])
-}
-
-// turn runs posts and the ends of the turn until nothing is left.
-func (l *fakeLoop) turn() {
-	for {
-		l.mu.Lock()
-		posts := l.posts
-		l.posts = nil
-		l.mu.Unlock()
-		for _, f := range posts {
-			f()
-		}
-		ends := l.ends
-		l.ends = l.ends[len(l.ends):]
-		for _, f := range ends {
-			f.Flush()
-		}
-		if len(posts)+len(ends) == 0 {
-			l.ends = l.ends[:0]
-			return
-		}
-	}
-}
-
-// wait runs turns until ok, waiting for posts of other goroutines.
-func (l *fakeLoop) wait(ok func() bool) {
-	for l.turn(); !ok(); l.turn() {
-		l.mu.Lock()
-		for len(l.posts) == 0 {
-			l.cond.Wait()
-		}
-		l.mu.Unlock()
-	}
-}
-
-// sleep moves the clock by d and fires what is due on the way, in order.
-func (l *fakeLoop) sleep(d time.Duration) {
-	end := l.clock.Add(d)
-	for {
-		first := -1
-		for i, t := range l.timers {
-			if !t.at.After(end) && (first < 0 || t.at.Before(l.timers[first].at)) {
-				first = i
-			}
-		}
-		if first < 0 {
-			break
-		}
-		t := l.timers[first]
-		l.timers = append(l.timers[:first], l.timers[first+1:]...)
-		if t.at.After(l.clock) {
-			l.clock = t.at
-		}
-		t.t.Fire()
-		l.turn()
-	}
-	l.clock = end
-	l.turn()
-}
 
 // fakeSide is the transport of a connection in a test.
 type fakeSide struct {
@@ -187,7 +55,7 @@ type frame struct {
 // peer is a raw client: it writes any octets and reads frames.
 type peer struct {
 	t        testing.TB
-	loop     *fakeLoop
+	loop     *enginetest.Loop
 	side     *fakeSide
 	srv      *Server
 	client   *bridge.Client
@@ -219,7 +87,7 @@ func newPeer(t testing.TB, change func(*Server)) *peer {
 
 func rawPeer(t testing.TB, change func(*Server)) *peer {
 	t.Helper()
-	p := &peer{t: t, loop: newLoop(), srv: &Server{Counters: new(Counters)}, client: &bridge.Client{}}
+	p := &peer{t: t, loop: enginetest.NewLoop(), srv: &Server{Counters: new(Counters)}, client: &bridge.Client{}}
 	p.srv.Offer = func(o bridge.Offer) {
 		f := &fakeOffer{Offer: o}
 		o.OnGone(func(e *bridge.ResetError) { f.gone = e })
@@ -241,7 +109,7 @@ func (p *peer) connect() {
 	p.henc = hpack.NewEncoder(&p.hbuf)
 	p.srv.Serve(p.loop, p.side, p.client)
 	p.c = p.side.far.(*conn)
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 // send gives the server octets, in one piece, and runs its turn.
@@ -254,13 +122,13 @@ func (p *peer) pump() {
 	for resumes := -1; len(p.rest) > 0 && p.side.far.Want() > 0; {
 		n := p.side.far.Data(p.rest)
 		p.rest = p.rest[n:]
-		p.loop.turn()
+		p.loop.Turn()
 		if n == 0 && p.side.resume == resumes {
 			return
 		}
 		resumes = p.side.resume
 	}
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 func rawFrame(kind frameType, fl uint8, id uint32, payload ...byte) []byte {
@@ -337,7 +205,7 @@ func (p *peer) tunnel(id uint32, far bridge.Far) bridge.Side {
 	o := p.connectWS(id)
 	s := o.Accept(nil)
 	s.Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	p.wantStatus(p.frames(), id, "200")
 	return s
 }
@@ -353,7 +221,7 @@ func (p *peer) data(id uint32, end bool, payload string) {
 // frames returns what the server sent since the last call.
 func (p *peer) frames() []frame {
 	p.t.Helper()
-	p.loop.turn()
+	p.loop.Turn()
 	var all []frame
 	b := p.side.out
 	for len(b) >= 9 {
@@ -434,7 +302,7 @@ func show(all []frame) string {
 
 // await runs turns until a frame of that kind on that stream is on its way.
 func (p *peer) await(kind frameType, id uint32) {
-	p.loop.wait(func() bool {
+	p.loop.Wait(func() bool {
 		for b := p.side.out; len(b) >= 9; {
 			h := parseHead(b)
 			if h.kind == kind && h.id == id {

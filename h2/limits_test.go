@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // calmly ends a test of a flood: the connection is gone with ENHANCE_YOUR_CALM,
@@ -107,7 +107,7 @@ func TestFloods(t *testing.T) {
 			p.frame(frameContinuation, 0, 1, make([]byte, 16384)...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"header blocks over the limit", 100, nil, func(p *peer, id uint32) {
-			p.headers(id, true, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+			p.headers(id, true, enginetest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"HPACK bomb", 2, nil, func(p *peer, id uint32) {
 			b := p.block("x-big", strings.Repeat("~", 4000)) // one entry of the table, then 16000 times its index
@@ -122,8 +122,8 @@ func TestFloods(t *testing.T) {
 			}
 			n := p.flood(c.n, func(i int) { c.step(p, uint32(2*i+1)) })
 			p.wantCalm(c.count(p.srv.Counters))
-			if p.loop.held > 512 {
-				t.Errorf("got %d octets held after the end, want none", p.loop.held)
+			if p.loop.Held > 512 {
+				t.Errorf("got %d octets held after the end, want none", p.loop.Held)
 			}
 			if c.name == "rapid reset" && len(p.offers) > 500 {
 				t.Errorf("got %d offers, want at most 500", len(p.offers))
@@ -215,7 +215,7 @@ func TestHonestLoads(t *testing.T) {
 		for i := range uint32(15000) {
 			p.frame(framePriority, 0, 2*i+1, 0, 0, 0, 0, 9)
 			p.headers(2*i+1, true, "X", "y")
-			p.loop.sleep(100 * time.Millisecond)
+			p.loop.Sleep(100 * time.Millisecond)
 			p.side.out = p.side.out[:0]
 		}
 		p.alive()
@@ -226,7 +226,7 @@ func TestHonestLoads(t *testing.T) {
 		for range 5000 {
 			p.frame(framePing, 0, 0, make([]byte, 8)...)
 			p.settings()
-			p.loop.sleep(100 * time.Millisecond)
+			p.loop.Sleep(100 * time.Millisecond)
 			p.frames()
 		}
 		p.alive()
@@ -255,10 +255,10 @@ func TestStreamLimits(t *testing.T) {
 		t.Errorf("got fields %v and %d tunnels, want retry-after 5 and 2", all[0].fields, p.client.Tunnels)
 	}
 	p.headers(7, true, getFields...) // an ordinary request still runs
-	p.loop.wait(func() bool { return p.c.slots == 2 })
+	p.loop.Wait(func() bool { return p.c.slots == 2 })
 	p.wantStatus(p.frames(), 7, "200")
 	for id := uint32(9); id < 13; id += 2 {
-		p.headers(id, false, headtest.Edit(getFields, ":method", "POST")...)
+		p.headers(id, false, enginetest.Edit(getFields, ":method", "POST")...)
 	}
 	p.headers(13, true, getFields...)
 	p.want("RST_STREAM 13 REFUSED_STREAM")
@@ -266,7 +266,7 @@ func TestStreamLimits(t *testing.T) {
 	if c := p.srv.Counters; c.StreamLimit.Load() != 1 || c.TunnelLimit.Load() != 1 {
 		t.Errorf("got %d and %d counted, want 1 and 1", c.StreamLimit.Load(), c.TunnelLimit.Load())
 	}
-	p.loop.wait(func() bool { return p.c.slots == 2 })
+	p.loop.Wait(func() bool { return p.c.slots == 2 })
 	p.alive()
 }
 
@@ -320,7 +320,7 @@ func TestNeverReads(t *testing.T) {
 			b = append(b, rawFrame(framePing, 0, 0, make([]byte, 8)...)...)
 		}
 		p.send(b)
-		p.loop.clock = p.loop.clock.Add(time.Second / 2)
+		p.loop.Clock = p.loop.Clock.Add(time.Second / 2)
 		if p.side.far.Want() == 0 {
 			break
 		}
@@ -339,16 +339,16 @@ func TestNeverReads(t *testing.T) {
 	p.side.room = 0
 	for p.side.far.Want() > 0 {
 		p.send(rawFrame(framePing, 0, 0, make([]byte, 8)...))
-		p.loop.clock = p.loop.clock.Add(time.Second / 40)
+		p.loop.Clock = p.loop.Clock.Add(time.Second / 40)
 		p.c.outStall = 0
 	}
-	p.loop.sleep(stuckTime + time.Millisecond)
+	p.loop.Sleep(stuckTime + time.Millisecond)
 	if n := p.srv.Counters.NeverReads.Load(); n != 1 || far.brokens != 1 || p.c.phase != phaseClosing {
 		t.Errorf("got %d counted, %d breaks, phase %d, want 1, 1, closing", n, far.brokens, p.c.phase)
 	}
-	p.loop.sleep(closeTime + time.Millisecond)
-	if !p.side.reset || p.loop.held != 0 {
-		t.Errorf("got reset %v and %d held, want true and 0", p.side.reset, p.loop.held)
+	p.loop.Sleep(closeTime + time.Millisecond)
+	if !p.side.reset || p.loop.Held != 0 {
+		t.Errorf("got reset %v and %d held, want true and 0", p.side.reset, p.loop.Held)
 	}
 }
 
@@ -389,14 +389,14 @@ func TestTimeouts(t *testing.T) {
 			p := rawPeer(t, func(s *Server) { s.KeepAlive = time.Hour })
 			p.frames()
 			c.setup(p)
-			p.loop.sleep(c.after - time.Millisecond)
+			p.loop.Sleep(c.after - time.Millisecond)
 			p.want()
-			p.loop.sleep(2 * time.Millisecond)
+			p.loop.Sleep(2 * time.Millisecond)
 			p.want(c.want)
 			if n := c.count(p.srv.Counters); n != 1 {
 				t.Errorf("got %d counted, want 1", n)
 			}
-			p.loop.sleep(closeTime)
+			p.loop.Sleep(closeTime)
 			if p.srv.Connections() != 0 {
 				t.Errorf("got %d connections, want 0", p.srv.Connections())
 			}
@@ -407,9 +407,9 @@ func TestTimeouts(t *testing.T) {
 // TestShortIdle: an idle time below the header time holds all the same.
 func TestShortIdle(t *testing.T) {
 	p := newPeer(t, func(s *Server) { s.IdleTimeout = time.Second })
-	p.loop.sleep(time.Second - time.Millisecond)
+	p.loop.Sleep(time.Second - time.Millisecond)
 	p.want()
-	p.loop.sleep(2 * time.Millisecond)
+	p.loop.Sleep(2 * time.Millisecond)
 	p.want("GOAWAY 0 NO_ERROR")
 }
 
@@ -420,13 +420,13 @@ func TestKeepAlive(t *testing.T) {
 	far := newRecorder()
 	p.tunnel(1, far)
 	for range 20 {
-		p.loop.sleep(30*time.Second + time.Millisecond)
+		p.loop.Sleep(30*time.Second + time.Millisecond)
 		p.want("PING 0")
 		p.frame(framePing, flagAck, 0, []byte(alivePayload)...)
 	}
-	p.loop.sleep(30*time.Second + time.Millisecond)
+	p.loop.Sleep(30*time.Second + time.Millisecond)
 	p.want("PING 0")
-	p.loop.sleep(30*time.Second + time.Millisecond)
+	p.loop.Sleep(30*time.Second + time.Millisecond)
 	if far.brokens != 1 || far.broken.Reason != bridge.ReasonGone || !p.side.reset || p.srv.Connections() != 0 {
 		t.Errorf("got %v, reset %v, %d connections, want gone, true, 0", far.broken, p.side.reset, p.srv.Connections())
 	}
@@ -440,22 +440,22 @@ func TestKeepAlive(t *testing.T) {
 func TestKeepAliveWithoutStreams(t *testing.T) {
 	p := newPeer(t, func(s *Server) { s.IdleTimeout = 100 * time.Second })
 	for range 3 {
-		p.loop.sleep(30*time.Second + time.Millisecond)
+		p.loop.Sleep(30*time.Second + time.Millisecond)
 		p.want("PING 0")
 		p.frame(framePing, flagAck, 0, []byte(alivePayload)...)
 	}
-	p.loop.sleep(9 * time.Second)
+	p.loop.Sleep(9 * time.Second)
 	p.want()
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	p.want("GOAWAY 0 NO_ERROR")
 	if n := p.srv.Counters.IdleTimeout.Load(); n != 1 {
 		t.Errorf("got %d counted, want 1", n)
 	}
 
 	p = newPeer(t, nil) // gone, and nobody said so
-	p.loop.sleep(30*time.Second + time.Millisecond)
+	p.loop.Sleep(30*time.Second + time.Millisecond)
 	p.want("PING 0")
-	p.loop.sleep(30*time.Second + time.Millisecond)
+	p.loop.Sleep(30*time.Second + time.Millisecond)
 	if n := p.srv.Counters.KeepAlive.Load(); n != 1 || !p.side.reset || p.srv.Connections() != 0 {
 		t.Errorf("got %d counted, reset %v, %d connections, want 1, true, 0", n, p.side.reset, p.srv.Connections())
 	}
@@ -463,19 +463,19 @@ func TestKeepAliveWithoutStreams(t *testing.T) {
 	// A tunnel that has come and gone changes nothing; a time below the header
 	// time holds.
 	p = newPeer(t, func(s *Server) { s.KeepAlive = time.Second })
-	p.loop.sleep(time.Second + time.Millisecond)
+	p.loop.Sleep(time.Second + time.Millisecond)
 	p.want("PING 0")
 	p.frame(framePing, flagAck, 0, []byte(alivePayload)...)
 	p.connectWS(1)
 	p.frame(frameRSTStream, 0, 1, u32(8)...)
 	p.frames()
-	p.loop.sleep(time.Second + time.Millisecond)
+	p.loop.Sleep(time.Second + time.Millisecond)
 	p.want("PING 0")
 
 	// Nobody is asked before the connection stands.
 	p = rawPeer(t, func(s *Server) { s.KeepAlive = time.Second })
 	p.frames()
-	p.loop.sleep(9 * time.Second)
+	p.loop.Sleep(9 * time.Second)
 	p.want()
 }
 
@@ -497,24 +497,24 @@ func TestStall(t *testing.T) {
 			}
 		}
 		stop()
-		p.loop.sleep(40 * time.Second)
+		p.loop.Sleep(40 * time.Second)
 		answer(p)
 		if way == "in" {
 			far.take = 2
 			s.Resume()
-			p.loop.turn()
+			p.loop.Turn()
 		} else {
 			p.frame(frameWindowUpdate, 0, 0, u32(1<<20)...)
 			p.frame(frameWindowUpdate, 0, 1, u32(5)...)
 			stop()
 		}
-		p.loop.sleep(40 * time.Second)
+		p.loop.Sleep(40 * time.Second)
 		answer(p)
 		if far.brokens != 0 {
 			t.Errorf("%s: got a break though there was progress, want none", way)
 		}
 		p.frames()
-		p.loop.sleep(25 * time.Second)
+		p.loop.Sleep(25 * time.Second)
 		if got := show(p.frames()); far.brokens != 1 || far.broken.Reason != bridge.ReasonTimeout || far.broken.Remote || !strings.Contains(got, "RST_STREAM 1 CANCEL") {
 			t.Errorf("%s: got %v and [%s], want a timeout and CANCEL", way, far.broken, got)
 		}
@@ -532,10 +532,10 @@ func TestOutputStall(t *testing.T) {
 	p.side.room = 0
 	s.Write([]byte("never"))
 	for range 5 {
-		p.loop.sleep(15 * time.Second)
+		p.loop.Sleep(15 * time.Second)
 		p.frame(framePing, flagAck, 0, make([]byte, 8)...)
 	}
-	if n := p.srv.Counters.OutputStall.Load(); n != 1 || far.brokens != 1 || !p.side.reset || p.loop.held != 0 {
-		t.Errorf("got %d counted, %d breaks, reset %v, %d held, want 1, 1, true, 0", n, far.brokens, p.side.reset, p.loop.held)
+	if n := p.srv.Counters.OutputStall.Load(); n != 1 || far.brokens != 1 || !p.side.reset || p.loop.Held != 0 {
+		t.Errorf("got %d counted, %d breaks, reset %v, %d held, want 1, 1, true, 0", n, far.brokens, p.side.reset, p.loop.Held)
 	}
 }

@@ -109,7 +109,7 @@ func TestHugeWrite(t *testing.T) {
 	if left != 1<<20-outDataMax || far.writable != 0 {
 		t.Errorf("got %d left and %d calls of Writable, want %d and 0", left, far.writable, 1<<20-outDataMax)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if left != 0 {
 		t.Errorf("got %d left in the end, want 0", left)
 	}
@@ -121,8 +121,8 @@ func TestDrainBlocked(t *testing.T) {
 	p := newPeer(t, nil)
 	p.side.room = 0
 	p.srv.Drain()
-	p.loop.turn()
-	p.loop.sleep(drainTime)
+	p.loop.Turn()
+	p.loop.Sleep(drainTime)
 	if p.side.closed || p.c.phase != phaseClosing {
 		t.Errorf("got closed %v in phase %d, want a connection that waits", p.side.closed, p.c.phase)
 	}
@@ -132,7 +132,7 @@ func TestDrainBlocked(t *testing.T) {
 	if !p.side.closed {
 		t.Error("got no end of our direction after the output, want one")
 	}
-	p.loop.sleep(closeTime)
+	p.loop.Sleep(closeTime)
 	if !p.side.reset || p.srv.Connections() != 0 {
 		t.Errorf("got reset %v and %d connections, want true and 0", p.side.reset, p.srv.Connections())
 	}
@@ -140,9 +140,9 @@ func TestDrainBlocked(t *testing.T) {
 	p = newPeer(t, nil)
 	p.side.room = 0
 	p.send(rawFrame(framePing, 0, 1, make([]byte, 8)...)) // a connection error
-	p.loop.sleep(closeTime + time.Millisecond)
-	if !p.side.reset || p.loop.held != 0 {
-		t.Errorf("got reset %v and %d held, want true and 0", p.side.reset, p.loop.held)
+	p.loop.Sleep(closeTime + time.Millisecond)
+	if !p.side.reset || p.loop.Held != 0 {
+		t.Errorf("got reset %v and %d held, want true and 0", p.side.reset, p.loop.Held)
 	}
 }
 
@@ -159,8 +159,8 @@ func TestRefuseFromMemory(t *testing.T) {
 	p.want(`DATA 1 "hel"`)
 	p.frame(frameWindowUpdate, 0, 1, u32(3)...)
 	p.want(`DATA 1 "lo" end`)
-	if p.c.slots != 0 || p.loop.held != 0 {
-		t.Errorf("got %d slots and %d held, want none", p.c.slots, p.loop.held)
+	if p.c.slots != 0 || p.loop.Held != 0 {
+		t.Errorf("got %d slots and %d held, want none", p.c.slots, p.loop.Held)
 	}
 }
 
@@ -171,12 +171,12 @@ func TestTruncatedSession(t *testing.T) {
 	p := newPeer(t, func(s *Server) { s.BufferMemory = mem })
 	p.frame(frameHeaders, 0, 1, p.block(connectFields...)...)
 	p.send(rawFrame(frameContinuation, 0, 1, make([]byte, 100)...)[:50])
-	if mem.Used() == 0 || p.loop.held == 0 {
-		t.Errorf("got %d accounted and %d held, want the block", mem.Used(), p.loop.held)
+	if mem.Used() == 0 || p.loop.Held == 0 {
+		t.Errorf("got %d accounted and %d held, want the block", mem.Used(), p.loop.Held)
 	}
 	p.side.far.End()
-	p.loop.turn()
-	if mem.Used() != 0 || p.loop.held != 0 || !p.side.closed {
-		t.Errorf("got %d accounted, %d held, closed %v, want none and an end", mem.Used(), p.loop.held, p.side.closed)
+	p.loop.Turn()
+	if mem.Used() != 0 || p.loop.Held != 0 || !p.side.closed {
+		t.Errorf("got %d accounted, %d held, closed %v, want none and an end", mem.Used(), p.loop.Held, p.side.closed)
 	}
 }

@@ -45,15 +45,15 @@ func relay(t testing.TB, n, size int) func() {
 		total += size
 	}
 	in = append(in, rawFrame(frameWindowUpdate, 0, 0, u32(uint32(total))...)...)
-	p.loop.turn()
+	p.loop.Turn()
 	c := p.c
 	c.t = &sink{}
 	return func() {
 		c.Data(in)
-		for _, f := range p.loop.ends {
+		for _, f := range p.loop.Ends {
 			f.Flush()
 		}
-		p.loop.ends = p.loop.ends[:0]
+		p.loop.Ends = p.loop.Ends[:0]
 	}
 }
 
@@ -99,9 +99,9 @@ func BenchmarkOpenClose(b *testing.B) {
 	for b.Loop() {
 		in := rawFrame(frameHeaders, flagEndHeaders, id, block...)
 		p.side.far.Data(in)
-		p.loop.turn()
+		p.loop.Turn()
 		p.side.far.Data(rawFrame(frameData, flagEndStream, id))
-		p.loop.turn()
+		p.loop.Turn()
 		id += 2
 	}
 	if p.c.phase != phaseOpen {
@@ -133,7 +133,7 @@ func TestIdleCost(t *testing.T) {
 		all = append(all, s)
 		p.srv.Serve(p.loop, s, new(bridge.Client))
 		s.far.Data(hello)
-		p.loop.turn()
+		p.loop.Turn()
 	}
 	perConn := (heap() - before) / conns
 	before = heap()
@@ -148,9 +148,9 @@ func TestIdleCost(t *testing.T) {
 	for _, s := range all {
 		for i := range uint32(tunnels) {
 			s.far.Data(rawFrame(frameHeaders, flagEndHeaders, 2*i+1, block...))
-			p.loop.turn()
+			p.loop.Turn()
 			s.far.Data(rawFrame(frameData, 0, 2*i+1, []byte("hello")...))
-			p.loop.turn()
+			p.loop.Turn()
 		}
 	}
 	perTunnel := (heap() - before) / (conns * tunnels)

@@ -40,8 +40,8 @@ func TestTunnelEnds(t *testing.T) {
 		}
 		p.frame(frameRSTStream, 0, 1, 0, 0, 0, 8)
 		p.want()
-		if far.brokens != 0 || p.c.slots != 0 || p.client.Tunnels != 0 || p.loop.held != 0 {
-			t.Errorf("got %d breaks, %d slots, %d tunnels, %d held, want none", far.brokens, p.c.slots, p.client.Tunnels, p.loop.held)
+		if far.brokens != 0 || p.c.slots != 0 || p.client.Tunnels != 0 || p.loop.Held != 0 {
+			t.Errorf("got %d breaks, %d slots, %d tunnels, %d held, want none", far.brokens, p.c.slots, p.client.Tunnels, p.loop.Held)
 		}
 	}
 }
@@ -64,7 +64,7 @@ func TestEndWaitsForData(t *testing.T) {
 	if string(far.got) != "he" {
 		t.Errorf("got %q, want nothing before Resume returns", far.got)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if string(far.got) != "hello" || far.ended != 1 || far.brokens != 0 || len(p.c.streams) != 0 {
 		t.Errorf("got %q, %d ends, %d breaks, %d streams, want hello, 1, 0, 0", far.got, far.ended, far.brokens, len(p.c.streams))
 	}
@@ -115,7 +115,7 @@ func TestResets(t *testing.T) {
 		} else {
 			p.side.far.Broken(&bridge.ResetError{Reason: bridge.ReasonReset, Remote: true})
 		}
-		p.loop.turn()
+		p.loop.Turn()
 		if far.brokens != 1 || far.broken.Reason != bridge.ReasonGone || !far.broken.Remote || far.ended != 0 {
 			t.Errorf("got %v, want gone by peer", far.broken)
 		}
@@ -138,7 +138,7 @@ func TestEarlyData(t *testing.T) {
 	if len(far.got) != 0 {
 		t.Errorf("got %q before the next turn, want nothing", far.got)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if string(far.got) != "early bird" || far.ended != 1 {
 		t.Errorf("got %q and %d ends, want %q and 1", far.got, far.ended, "early bird")
 	}
@@ -151,8 +151,8 @@ func TestEarlyData(t *testing.T) {
 	}
 	p.data(3, false, string(make([]byte, 1536)))
 	p.want("RST_STREAM 3 FLOW_CONTROL_ERROR")
-	if p.offers[1].gone == nil || p.loop.held != 0 {
-		t.Errorf("got gone %v and %d held, want gone and 0", p.offers[1].gone, p.loop.held)
+	if p.offers[1].gone == nil || p.loop.Held != 0 {
+		t.Errorf("got gone %v and %d held, want gone and 0", p.offers[1].gone, p.loop.Held)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestAccept(t *testing.T) {
 		names = append(names, x.Name+"="+x.Value)
 	}
 	got := strings.Join(names, "|")
-	want := ":status=200|sec-websocket-protocol=superchat|set-cookie=a=b|set-cookie=c=d|date=" + p.loop.clock.Format(http.TimeFormat)
+	want := ":status=200|sec-websocket-protocol=superchat|set-cookie=a=b|set-cookie=c=d|date=" + p.loop.Clock.Format(http.TimeFormat)
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -202,8 +202,8 @@ func TestGone(t *testing.T) {
 	if o.gone == nil || o.gone.Reason != bridge.ReasonReset || inCall != 1 {
 		t.Errorf("got %v with %d slots taken, want a reset with the slot still taken", o.gone, inCall)
 	}
-	if p.c.slots != 0 || p.client.Tunnels != 0 || p.loop.held != 0 {
-		t.Errorf("got %d slots, %d tunnels, %d held, want none", p.c.slots, p.client.Tunnels, p.loop.held)
+	if p.c.slots != 0 || p.client.Tunnels != 0 || p.loop.Held != 0 {
+		t.Errorf("got %d slots, %d tunnels, %d held, want none", p.c.slots, p.client.Tunnels, p.loop.Held)
 	}
 	p.want()
 
@@ -217,7 +217,7 @@ func TestGone(t *testing.T) {
 	}
 	far := newRecorder()
 	late.Accept(nil).Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	if p.c.slots != 0 || far.brokens != 1 {
 		t.Errorf("got %d slots and %d breaks, want 0 and 1", p.c.slots, far.brokens)
 	}
@@ -228,7 +228,7 @@ func TestGone(t *testing.T) {
 	if told != nil {
 		t.Error("got OnGone called back before it returned")
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if told == nil || p.c.slots != 0 {
 		t.Errorf("got %v and %d slots, want told and 0", told, p.c.slots)
 	}
@@ -302,8 +302,8 @@ func TestRefuse(t *testing.T) {
 			if all[0].get("date") == "" || all[0].get("upgrade") != "" {
 				t.Errorf("got fields %v, want Date and no Upgrade", all[0].fields)
 			}
-			if p.c.slots != 0 || p.loop.held != 0 {
-				t.Errorf("got %d slots and %d held, want none", p.c.slots, p.loop.held)
+			if p.c.slots != 0 || p.loop.Held != 0 {
+				t.Errorf("got %d slots and %d held, want none", p.c.slots, p.loop.Held)
 			}
 			p.data(1, false, "late")
 			if !c.end {

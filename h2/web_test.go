@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"wsgate/bridge"
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // TestAnswers is rows 189, 190, 191 and what our side of them owes.
@@ -44,8 +44,8 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPeer(t, serveFunc(c.f))
-			p.headers(1, true, headtest.Edit(getFields, ":method", c.method)...)
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.headers(1, true, enginetest.Edit(getFields, ":method", c.method)...)
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 			all := p.frames()
 			if got, want := show(all), strings.Join(c.want, ", "); got != want {
 				t.Fatalf("got [%s], want [%s]", got, want)
@@ -68,7 +68,7 @@ func TestAnswerTrailers(t *testing.T) {
 		w.Header().Set("X-Sum", "2")
 	}))
 	p.headers(1, true, getFields...)
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	all := p.frames()
 	if got, want := show(all), `HEADERS 1 200, DATA 1 "hi", HEADERS 1  end`; got != want {
 		t.Fatalf("got [%s], want [%s]", got, want)
@@ -86,7 +86,7 @@ func TestUploads(t *testing.T) {
 		result <- err
 	})
 	post := func(p *peer, change ...string) {
-		p.headers(1, false, headtest.Edit(headtest.Edit(getFields, ":method", "POST"), change...)...)
+		p.headers(1, false, enginetest.Edit(enginetest.Edit(getFields, ":method", "POST"), change...)...)
 	}
 	for _, c := range []struct {
 		name string
@@ -108,7 +108,7 @@ func TestUploads(t *testing.T) {
 			if got := show(p.frames()); got != c.want {
 				t.Errorf("got [%s], want [%s]", got, c.want)
 			}
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 		})
 	}
 	t.Run("large", func(t *testing.T) {
@@ -131,12 +131,12 @@ func TestUploads(t *testing.T) {
 		if err := <-result; err != nil {
 			t.Errorf("got %v in the handler, want none", err)
 		}
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 	})
 	t.Run("not read", func(t *testing.T) {
 		p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }))
 		post(p)
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		p.want("HEADERS 1 413 end", "RST_STREAM 1 NO_ERROR")
 		p.data(1, true, "late")
 		p.want()
@@ -161,10 +161,10 @@ func TestSlotUntilReturn(t *testing.T) {
 	p.headers(5, true, getFields...)
 	p.want("RST_STREAM 5 REFUSED_STREAM")
 	close(release)
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	p.headers(7, true, getFields...)
 	p.frame(frameRSTStream, 0, 7, 0, 0, 0, 8)
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	p.want()
 }
 
@@ -191,7 +191,7 @@ func TestLargeAnswer(t *testing.T) {
 	if got != size {
 		t.Errorf("got %d octets, want %d", got, size)
 	}
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	p.alive()
 }
 
@@ -206,7 +206,7 @@ func TestNoExchange(t *testing.T) {
 // windows that do not take it, and from a head whose method is unknown.
 func TestOwnAnswers(t *testing.T) {
 	p := newPeer(t, nil)
-	p.headers(1, true, headtest.Edit(getFields, ":method", "HEAD")...)
+	p.headers(1, true, enginetest.Edit(getFields, ":method", "HEAD")...)
 	p.want("HEADERS 1 404 end")
 	p.headers(3, true, append([]string{"x-big", strings.Repeat("a", 70000)}, getFields...)...)
 	p.want("HEADERS 3 431 end")
@@ -241,7 +241,7 @@ func TestDrain(t *testing.T) {
 		if byPing {
 			p.frame(framePing, flagAck, 0, []byte(drainPayload)...)
 		} else {
-			p.loop.sleep(drainTime)
+			p.loop.Sleep(drainTime)
 		}
 		p.want("GOAWAY 3 NO_ERROR")
 		p.headers(5, false, connectFields...)
@@ -323,7 +323,7 @@ func TestClose(t *testing.T) {
 	if far.brokens != 1 || far.broken.Reason != bridge.ReasonShutdown || o.gone == nil || !p.side.reset {
 		t.Errorf("got %v, gone %v, reset %v, want shutdown, gone, true", far.broken, o.gone, p.side.reset)
 	}
-	if p.srv.Connections() != 0 || p.loop.held != 0 {
-		t.Errorf("got %d connections and %d held, want none", p.srv.Connections(), p.loop.held)
+	if p.srv.Connections() != 0 || p.loop.Held != 0 {
+		t.Errorf("got %d connections and %d held, want none", p.srv.Connections(), p.loop.Held)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"wsgate/bridge"
+	"wsgate/internal/enginetest"
 	"wsgate/internal/exchange"
-	"wsgate/internal/headtest"
 )
 
 // fuzzFar is a tunnel's owner that takes, echoes, ends and resets by the octets it
@@ -85,9 +85,9 @@ func FuzzConn(f *testing.F) {
 		return out
 	}
 	ws := rawFrame(frameHeaders, block(f, connectFields...)...)
-	no := rawFrame(frameHeaders, block(f, headtest.Edit(connectFields, ":path", "/no")...)...)
+	no := rawFrame(frameHeaders, block(f, enginetest.Edit(connectFields, ":path", "/no")...)...)
 	get := rawFrame(frameHeaders, block(f, getFields...)...)
-	post := rawFrame(frameHeaders, block(f, headtest.Edit(getFields, ":method", "POST")...)...)
+	post := rawFrame(frameHeaders, block(f, enginetest.Edit(getFields, ":method", "POST")...)...)
 	data := func(s string) []byte { return rawFrame(frameData, []byte(s)...) }
 	f.Add(join(octets(0, ws...), octets(0, data("\x05hello")...), []byte{opFIN}))
 	f.Add(join(octets(0, ws...), octets(1, no...), octets(0, data("\x02waits")...), []byte{opReset, opStop | 1<<3}))
@@ -121,7 +121,7 @@ func FuzzConn(f *testing.F) {
 		})
 		p.fuzz(in)
 		p.c.lost(&bridge.ResetError{Reason: bridge.ReasonGone, Remote: true})
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		if p.srv.Connections() != 0 || p.q.ends > 1 {
 			t.Errorf("got %d connections and %d ends, want none and at most one", p.srv.Connections(), p.q.ends)
 		}
@@ -145,7 +145,7 @@ func (p *peer) fuzz(in []byte) {
 		case op == opUni && len(unis) < 8:
 			unis = append(unis, p.rawUni())
 		case op == opSleep:
-			p.loop.sleep(time.Duration(1+k) * 200 * time.Millisecond)
+			p.loop.Sleep(time.Duration(1+k) * 200 * time.Millisecond)
 		case op == opDrain:
 			p.srv.Drain()
 		case f == nil:
@@ -172,7 +172,7 @@ func (p *peer) fuzz(in []byte) {
 				f.give(40)
 			}
 		}
-		p.loop.turn()
+		p.loop.Turn()
 		held := p.c.blocks
 		for _, u := range unis {
 			held += cap(u.to.(*uni).partial)

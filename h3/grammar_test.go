@@ -6,20 +6,20 @@ import (
 	"strings"
 	"testing"
 
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // TestExtendedConnect is parts B and C of the case list on HTTP/3 (rows 142 and
 // 143): what an extended CONNECT may look like.
 func TestExtendedConnect(t *testing.T) {
-	cases := append(headtest.Connect(), []headtest.Case{
+	cases := append(enginetest.Connect(), []enginetest.Case{
 		{Row: "30 http on TLS", Change: []string{":scheme", "http"}, Want: "offer"},
 		{Row: "40 same host", Change: []string{"host", "EXAMPLE.com:443"}, Want: "offer"},
 	}...)
 	for _, c := range cases {
 		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, nil)
-			p.headers(0, c.End, headtest.Edit(connectFields, c.Change...)...)
+			p.headers(0, c.End, enginetest.Edit(connectFields, c.Change...)...)
 			judgeAnswer(t, p, c.Want, c.End)
 			p.alive() // the connection stays usable
 			if c.Want != "offer" {
@@ -110,7 +110,7 @@ func TestPlainConnect(t *testing.T) {
 // TestHandshake is what the bridge sees: rows 34, 37, 40, 49, 50, 59, 228.
 func TestHandshake(t *testing.T) {
 	p := newPeer(t, nil)
-	p.headers(0, false, headtest.Edit(connectFields,
+	p.headers(0, false, enginetest.Edit(connectFields,
 		"host", "example.com:443", "te", "trailers", "expect", "100-continue", "content-length", "0",
 		"sec-websocket-key", "the-key", "+cookie", "a=1", "x-a", "1",
 		"+cookie", "b=2", "+cookie", "c=3", "+sec-websocket-protocol", "chat", "+sec-websocket-protocol", "superchat")...)
@@ -127,11 +127,11 @@ func TestHandshake(t *testing.T) {
 	if got != want {
 		t.Errorf("got fields\n%s\nwant\n%s", got, want)
 	}
-	p.headers(4, false, headtest.Edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
+	p.headers(4, false, enginetest.Edit(connectFields, "+sec-websocket-key", "a", "+sec-websocket-key", "b")...)
 	if got := p.offers[1].Handshake(); got.Key != "" || got.Fields.Count("sec-websocket-key") != 0 {
 		t.Errorf("got key %q and %d key fields of two keys, want none", got.Key, got.Fields.Count("sec-websocket-key"))
 	}
-	p.headers(8, false, headtest.Edit(connectFields, ":scheme", "http")...)
+	p.headers(8, false, enginetest.Edit(connectFields, ":scheme", "http")...)
 	if got := p.offers[2].Handshake().Scheme; got != "https" {
 		t.Errorf("got scheme %q for a claim of http (row 30), want that of the transport, https", got)
 	}
@@ -139,11 +139,11 @@ func TestHandshake(t *testing.T) {
 
 // TestOrdinaryHeads is the grammar of requests that are no tunnels.
 func TestOrdinaryHeads(t *testing.T) {
-	for _, c := range headtest.Ordinary() {
+	for _, c := range enginetest.Ordinary() {
 		t.Run(c.Row, func(t *testing.T) {
 			p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }))
-			p.headers(0, c.End, headtest.Edit(getFields, c.Change...)...)
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.headers(0, c.End, enginetest.Edit(getFields, c.Change...)...)
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 			judgeAnswer(t, p, c.Want, c.End)
 			p.alive()
 		})
@@ -154,8 +154,8 @@ func TestOrdinaryHeads(t *testing.T) {
 func TestHTTPRequest(t *testing.T) {
 	var got *http.Request
 	p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { got = r }))
-	p.headers(0, true, headtest.Edit(getFields, ":path", "/a/b?c=d", "te", "trailers", "+cookie", "a=1", "+cookie", "b=2", "x-y", "1", "+x-y", "2")...)
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.headers(0, true, enginetest.Edit(getFields, ":path", "/a/b?c=d", "te", "trailers", "+cookie", "a=1", "+cookie", "b=2", "x-y", "1", "+x-y", "2")...)
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	if got.Method != "GET" || got.Proto != "HTTP/3.0" || got.ProtoMajor != 3 || got.Host != "example.com" || got.RequestURI != "/a/b?c=d" ||
 		got.URL.Path != "/a/b" || got.URL.Scheme != "https" || got.RemoteAddr != "192.0.2.1:1234" || got.ContentLength != 0 {
 		t.Errorf("got %+v", got)

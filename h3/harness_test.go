@@ -7,118 +7,15 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/quic-go/qpack"
 
 	"wsgate/bridge"
+	"wsgate/internal/enginetest"
 	"wsgate/internal/exchange"
-	"wsgate/internal/headtest"
 )
-
-// fakeLoop is a loop with a clock that the test moves. Posts may come from
-// handlers' goroutines; everything else is the test's goroutine.
-type fakeLoop struct {
-	mu    sync.Mutex
-	cond  *sync.Cond
-	posts []func()
-
-	clock  time.Time
-	timers []fakeTimer
-	ends   []bridge.Flusher
-}
-
-type fakeTimer struct {
-	t  *bridge.Timer
-	at time.Time
-}
-
-func newLoop() *fakeLoop {
-	l := &fakeLoop{clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	l.cond = sync.NewCond(&l.mu)
-	return l
-}
-
-func (l *fakeLoop) Post(f func()) {
-	l.mu.Lock()
-	l.posts = append(l.posts, f)
-	l.mu.Unlock()
-	l.cond.Signal()
-}
-
-func (l *fakeLoop) After(d time.Duration, t *bridge.Timer) {
-	for i := range l.timers {
-		if l.timers[i].t == t {
-			l.timers[i].at = l.clock.Add(d)
-			return
-		}
-	}
-	l.timers = append(l.timers, fakeTimer{t, l.clock.Add(d)})
-}
-
-func (l *fakeLoop) Now() time.Time           { return l.clock }
-func (l *fakeLoop) TurnEnd(f bridge.Flusher) { l.ends = append(l.ends, f) }
-func (l *fakeLoop) Buffer(n int) []byte      { return make([]byte, 0, n) }
-func (l *fakeLoop) Free([]byte)              {}
-
-// turn runs posts and the ends of the turn until nothing is left.
-func (l *fakeLoop) turn() {
-	for {
-		l.mu.Lock()
-		posts := l.posts
-		l.posts = nil
-		l.mu.Unlock()
-		for _, f := range posts {
-			f()
-		}
-		ends := l.ends
-		l.ends = nil
-		for _, f := range ends {
-			f.Flush()
-		}
-		if len(posts)+len(ends) == 0 {
-			return
-		}
-	}
-}
-
-// wait runs turns until ok, waiting for posts of other goroutines.
-func (l *fakeLoop) wait(ok func() bool) {
-	for l.turn(); !ok(); l.turn() {
-		l.mu.Lock()
-		for len(l.posts) == 0 {
-			l.cond.Wait()
-		}
-		l.mu.Unlock()
-	}
-}
-
-// sleep moves the clock by d and fires what is due on the way, in order.
-func (l *fakeLoop) sleep(d time.Duration) {
-	end := l.clock.Add(d)
-	for {
-		first := -1
-		for i, t := range l.timers {
-			if !t.at.After(end) && (first < 0 || t.at.Before(l.timers[first].at)) {
-				first = i
-			}
-		}
-		if first < 0 {
-			break
-		}
-		t := l.timers[first]
-		l.timers = append(l.timers[:first], l.timers[first+1:]...)
-		if t.at.After(l.clock) {
-			l.clock = t.at
-		}
-		t.t.Fire()
-		l.turn()
-	}
-	l.clock = end
-	l.turn()
-}
 
 // fakeQUIC is a QUIC connection.
 type fakeQUIC struct {
@@ -239,7 +136,7 @@ func (f *fakeStream) give(n int) {
 	if f.waits == 0 {
 		f.to.writable()
 	}
-	f.p.loop.turn()
+	f.p.loop.Turn()
 }
 
 func (f *fakeStream) deliver() {
@@ -260,7 +157,7 @@ func (f *fakeStream) deliver() {
 // peer is a raw client: it writes any octets on any stream.
 type peer struct {
 	t        testing.TB
-	loop     *fakeLoop
+	loop     *enginetest.Loop
 	q        *fakeQUIC
 	srv      *Server
 	c        *conn
@@ -292,7 +189,7 @@ func newPeer(t testing.TB, change func(*Server)) *peer {
 func rawPeer(t testing.TB, change func(*Server)) *peer {
 	t.Helper()
 	p := &peer{
-		t: t, loop: newLoop(), srv: &Server{Counters: new(Counters)}, streams: make(map[uint64]*fakeStream), nextUni: 2,
+		t: t, loop: enginetest.NewLoop(), srv: &Server{Counters: new(Counters)}, streams: make(map[uint64]*fakeStream), nextUni: 2,
 		client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:1234")},
 	}
 	p.srv.Offer = func(o bridge.Offer) {
@@ -308,7 +205,7 @@ func rawPeer(t testing.TB, change func(*Server)) *peer {
 	}
 	p.q = &fakeQUIC{p: p, at: p.client.Remote, rtt: 20 * time.Millisecond}
 	p.c = p.srv.serve(p.loop, p.q, p.client)
-	p.loop.turn()
+	p.loop.Turn()
 	return p
 }
 
@@ -331,7 +228,7 @@ func (p *peer) open(id uint64) *fakeStream {
 	f := &fakeStream{p: p, id: id, room1: -1}
 	p.streams[id] = f
 	f.to = p.c.bidi(id, f)
-	p.loop.turn()
+	p.loop.Turn()
 	return f
 }
 
@@ -359,9 +256,9 @@ func (p *peer) send(f *fakeStream, b []byte, end bool) {
 		f.fin = end && len(b) == 0
 		f.finKnown = f.fin
 		f.deliver()
-		p.loop.turn()
+		p.loop.Turn()
 	}
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 // raw sends octets on a request stream.
@@ -373,7 +270,7 @@ func (p *peer) fin(id uint64) { p.ends(p.at(id)) }
 func (p *peer) ends(f *fakeStream) {
 	f.fin = true
 	f.deliver()
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 // reset is RESET_STREAM from the client, stopSending its STOP_SENDING.
@@ -383,12 +280,12 @@ func (p *peer) reset(id uint64, code ErrCode) {
 		f.in = nil
 		f.to.wasReset(code)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 func (p *peer) stopSending(id uint64, code ErrCode) {
 	p.at(id).to.stopped(code)
-	p.loop.turn()
+	p.loop.Turn()
 }
 
 func rawFrame(kind uint64, payload ...byte) []byte {
@@ -448,7 +345,7 @@ func (p *peer) tunnel(id uint64, far bridge.Far) bridge.Side {
 	p.t.Helper()
 	s := p.connectWS(id).Accept(nil)
 	s.Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	p.want(id, "HEADERS 200")
 	return s
 }
@@ -502,7 +399,7 @@ func parse(t testing.TB, b []byte) (all []frame, rest []byte) {
 // frames returns what the server sent on a stream since the last call.
 func (p *peer) frames(id uint64) []frame {
 	p.t.Helper()
-	p.loop.turn()
+	p.loop.Turn()
 	f := p.at(id)
 	n := len(f.out) - f.waits
 	all, rest := parse(p.t, f.out[:n])
@@ -585,7 +482,7 @@ func (p *peer) wantStatus(all []frame, status string) *frame {
 // control shows what came on the server's control stream since the last call.
 func (p *peer) control() string {
 	p.t.Helper()
-	p.loop.turn()
+	p.loop.Turn()
 	f := p.q.control
 	if len(f.out) > 0 && f.out[0] == streamControl && !f.seen.fin {
 		f.seen.fin = true // its type was read
@@ -625,7 +522,7 @@ func (p *peer) alive() {
 		p.t.Fatalf("got an end of the connection with 0x%x, want it alive", uint64(p.q.code))
 	}
 	id := p.c.nextID
-	p.headers(id, false, headtest.Edit(connectFields, ":protocol", "no-such")...)
+	p.headers(id, false, enginetest.Edit(connectFields, ":protocol", "no-such")...)
 	p.want(id, `HEADERS 501, DATA "501 not implemented: unknown-protocol\n", FIN, STOP 0x100`)
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // flood repeats f until the server had enough; it fails after n times.
@@ -53,7 +53,7 @@ func TestFloods(t *testing.T) {
 		{"malformed", 300, nil, func(p *peer, id uint64) { p.headers(id, false, "X", "y") }, func(c *Counters) int64 { return c.MadeReset.Load() }},
 		{"incomplete", 300, nil, func(p *peer, id uint64) { p.fin(id) }, func(c *Counters) int64 { return c.MadeReset.Load() }},
 		{
-			"requests after GOAWAY", 1200, func(p *peer) { p.tunnel(0, newRecorder()); p.srv.Drain(); p.control(); p.loop.sleep(drainTime) },
+			"requests after GOAWAY", 1200, func(p *peer) { p.tunnel(0, newRecorder()); p.srv.Drain(); p.control(); p.loop.Sleep(drainTime) },
 			func(p *peer, id uint64) { p.headers(id, false, connectFields...) }, func(c *Counters) int64 { return c.RejectFlood.Load() },
 		},
 		{"empty DATA", 600, func(p *peer) { p.tunnel(0, newRecorder()) }, func(p *peer, id uint64) {
@@ -80,13 +80,13 @@ func TestFloods(t *testing.T) {
 			p.rawUni().to.wasReset(errNone)
 		}, func(c *Counters) int64 { return c.UniStreams.Load() }},
 		{"field sections over the limit", 60, nil, func(p *peer, id uint64) {
-			p.headers(id, true, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+			p.headers(id, true, enginetest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"QPACK bomb", 2, nil, func(p *peer, id uint64) {
 			p.frame(id, frameHeaders, append([]byte{0, 0}, strings.Repeat("\xd7", 100000)...)...) // :scheme https
 		}, func(c *Counters) int64 { return c.HeaderBomb.Load() }},
 		{"long field section", 2, nil, func(p *peer, id uint64) {
-			p.headers(id, false, headtest.Edit(getFields, "x-big", strings.Repeat("a", 250000))...)
+			p.headers(id, false, enginetest.Edit(getFields, "x-big", strings.Repeat("a", 250000))...)
 		}, func(c *Counters) int64 { return c.HeaderLength.Load() }},
 		{"field sections that stay incomplete", 20, nil, func(p *peer, id uint64) {
 			b := rawFrame(frameHeaders, make([]byte, 2*64<<10)...)
@@ -167,9 +167,9 @@ func TestHonestLoads(t *testing.T) {
 		p := newPeer(t, nil)
 		for i := range uint64(5000) {
 			p.frame(4*i, 0x21, 1, 2)
-			p.headers(4*i, true, headtest.Edit(getFields, ":method", "HEAD")...)
+			p.headers(4*i, true, enginetest.Edit(getFields, ":method", "HEAD")...)
 			clear(p.streams)
-			p.loop.sleep(10 * time.Millisecond)
+			p.loop.Sleep(10 * time.Millisecond)
 		}
 		p.alive()
 	})
@@ -192,7 +192,7 @@ func TestTunnelLimit(t *testing.T) {
 		t.Errorf("got told %s and %d counted, want connection-tunnel-limit and 1", got, p.srv.Counters.TunnelLimit.Load())
 	}
 	p.headers(12, true, getFields...)
-	p.loop.wait(func() bool { return p.c.slots == 2 })
+	p.loop.Wait(func() bool { return p.c.slots == 2 })
 	p.want(12, "HEADERS 200, FIN")
 	s.Reset(bridge.ReasonFarSide)
 	p.connectWS(16)
@@ -236,26 +236,26 @@ func TestManySettings(t *testing.T) {
 func TestIdle(t *testing.T) {
 	p := newPeer(t, nil)
 	p.tunnel(0, newRecorder())
-	p.loop.sleep(time.Hour)
+	p.loop.Sleep(time.Hour)
 	p.wantControl("")
 	p.data(0, false, "x")
 	p.reset(0, errRequestCancelled)
-	p.loop.sleep(3*time.Minute - time.Millisecond)
+	p.loop.Sleep(3*time.Minute - time.Millisecond)
 	p.wantControl("")
-	p.loop.sleep(2 * time.Millisecond)
+	p.loop.Sleep(2 * time.Millisecond)
 	p.wantControl("GOAWAY 4611686018427387900")
 	if n := p.srv.Counters.IdleTimeout.Load(); n != 1 {
 		t.Errorf("got %d counted, want 1", n)
 	}
 	s := p.tunnel(4, newRecorder())
-	p.loop.sleep(drainTime)
+	p.loop.Sleep(drainTime)
 	p.wantControl("GOAWAY 8")
-	p.loop.sleep(time.Hour)
+	p.loop.Sleep(time.Hour)
 	if p.q.ends != 0 {
 		t.Fatalf("got an end with a tunnel open, want none")
 	}
 	s.Reset(bridge.ReasonFarSide)
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	p.wantClosed(errNone)
 }
 
@@ -268,9 +268,9 @@ func TestDrain(t *testing.T) {
 	p.srv.Drain()
 	p.wantControl("GOAWAY 4611686018427387900")
 	o := p.connectWS(4) // was under way
-	p.loop.sleep(drainTime - time.Millisecond)
+	p.loop.Sleep(drainTime - time.Millisecond)
 	p.wantControl("")
-	p.loop.sleep(time.Millisecond)
+	p.loop.Sleep(time.Millisecond)
 	p.wantControl("GOAWAY 8")
 	p.headers(8, false, connectFields...)
 	p.want(8, "RESET 0x10b, STOP 0x10b")
@@ -291,12 +291,12 @@ func TestDrain(t *testing.T) {
 	// What was written arrives before the end: something still goes out.
 	for range 5 {
 		p.q.octets += 1000
-		p.loop.sleep(250 * time.Millisecond)
+		p.loop.Sleep(250 * time.Millisecond)
 		if p.q.ends != 0 {
 			t.Fatal("got the end while octets still go out, want it behind them")
 		}
 	}
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	p.wantClosed(errNone)
 	p.nothingLeft()
 }
@@ -307,15 +307,15 @@ func TestDrainIdle(t *testing.T) {
 	p := newPeer(t, nil)
 	p.srv.Drain()
 	p.wantControl("GOAWAY 4611686018427387900")
-	p.loop.sleep(40 * time.Millisecond)
+	p.loop.Sleep(40 * time.Millisecond)
 	p.wantControl("GOAWAY 0")
-	p.loop.sleep(500 * time.Millisecond)
+	p.loop.Sleep(500 * time.Millisecond)
 	p.wantClosed(errNone)
 
 	p.q = &fakeQUIC{p: p, at: p.client.Remote}
 	p.c = p.srv.serve(p.loop, p.q, p.client)
 	p.wantControl("SETTINGS 8=1 6=65536 374=0, GOAWAY 4611686018427387900")
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	p.wantClosed(errNone)
 
 	// Octets that never stop going out do not keep it.
@@ -324,7 +324,7 @@ func TestDrainIdle(t *testing.T) {
 	p.control()
 	for range 100 {
 		p.q.octets++
-		p.loop.sleep(200 * time.Millisecond)
+		p.loop.Sleep(200 * time.Millisecond)
 	}
 	p.wantClosed(errNone)
 }
@@ -338,14 +338,14 @@ func TestDrainWaits(t *testing.T) {
 	p.at(0).waits = 4
 	s.CloseWrite()
 	p.srv.Drain()
-	p.loop.sleep(drainTime)
-	p.loop.sleep(20 * time.Second)
+	p.loop.Sleep(drainTime)
+	p.loop.Sleep(20 * time.Second)
 	if p.q.ends != 0 {
 		t.Fatalf("got an end with octets that wait, want none")
 	}
 	p.at(0).give(4)
 	p.want(0, `DATA "tail", FIN`)
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	p.wantClosed(errNone)
 }
 
@@ -395,7 +395,7 @@ func TestRelayAllocates(t *testing.T) {
 		r.data(rawFrame(frameHeaders, block(t, connectFields...)...), false)
 		e := &echo{s: p.offers[0].Accept(nil)}
 		e.s.Bind(e)
-		p.loop.turn()
+		p.loop.Turn()
 		in := rawFrame(frameData, make([]byte, size)...)
 		once := func() {
 			if n := r.data(in, false); n != len(in) {
@@ -438,7 +438,7 @@ func TestIdleCost(t *testing.T) {
 	for _, c := range all {
 		for i := range uint64(tunnels) {
 			c.bidi(4*i, null).data(head, false)
-			p.loop.turn()
+			p.loop.Turn()
 		}
 	}
 	perTunnel := (heap() - before) / (conns * tunnels)

@@ -330,9 +330,9 @@ func TestIncomplete(t *testing.T) {
 	p.frame(20, 0x21)
 	p.raw(20, rawFrame(frameHeaders, block(t, connectFields...)...)[:9])
 	p.open(24)
-	p.loop.sleep(10*time.Second - time.Millisecond)
+	p.loop.Sleep(10*time.Second - time.Millisecond)
 	p.want(20, "")
-	p.loop.sleep(2 * time.Millisecond)
+	p.loop.Sleep(2 * time.Millisecond)
 	p.want(20, "RESET 0x10b, STOP 0x10b")
 	p.want(24, "RESET 0x10b, STOP 0x10b")
 	if n := p.srv.Counters.HeaderTimeout.Load(); n != 2 || p.c.slots != 0 || p.c.heads != 0 || p.c.blocks != 0 {

@@ -100,18 +100,18 @@ func TestResetLetsDataArrive(t *testing.T) {
 		}
 	}
 	broken(0)
-	p.loop.sleep(lingerTime - 1)
+	p.loop.Sleep(lingerTime - 1)
 	p.want(0, "")
 	if p.c.slots != 1 || p.c.tunnels != 1 {
 		t.Errorf("got %d slots and %d tunnels, want 1 and 1 until the reset", p.c.slots, p.c.tunnels)
 	}
-	p.loop.sleep(1)
+	p.loop.Sleep(1)
 	p.want(0, "RESET 0x10c")
 	p.nothingLeft()
 
 	s := p.tunnel(4, newRecorder())
 	s.Write([]byte("tail"))
-	p.loop.sleep(lingerTime)
+	p.loop.Sleep(lingerTime)
 	s.Reset(bridge.ReasonFarSide)
 	p.want(4, `DATA "tail", RESET 0x10c, STOP 0x10c`)
 	p.nothingLeft()
@@ -143,7 +143,7 @@ func TestEndWaitsForData(t *testing.T) {
 	if string(far.got) != "he" {
 		t.Errorf("got %q, want nothing before Resume returns", far.got)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if string(far.got) != "hello" || far.ended != 1 || far.brokens != 0 {
 		t.Errorf("got %q, %d ends, %d breaks, want hello, 1, 0", far.got, far.ended, far.brokens)
 	}
@@ -159,7 +159,7 @@ func TestResets(t *testing.T) {
 	s.Reset(bridge.ReasonFarSide)
 	s.Reset(bridge.ReasonFarSide)
 	p.want(0, `DATA "tail", STOP 0x10c`)
-	p.loop.sleep(lingerTime)
+	p.loop.Sleep(lingerTime)
 	p.want(0, "RESET 0x10c")
 	if far.brokens != 0 {
 		t.Errorf("got %d breaks after our own reset, want 0", far.brokens)
@@ -214,7 +214,7 @@ func TestResets(t *testing.T) {
 	p.tunnel(100, far)
 	o := p.connectWS(104)
 	p.c.lost(&bridge.ResetError{Reason: bridge.ReasonGone, Remote: true})
-	p.loop.turn()
+	p.loop.Turn()
 	if far.brokens != 1 || far.broken.Reason != bridge.ReasonGone || !far.broken.Remote || far.ended != 0 {
 		t.Errorf("got %v, want gone by peer", far.broken)
 	}
@@ -255,7 +255,7 @@ func TestEarlyData(t *testing.T) {
 	if len(far.got) != 0 {
 		t.Errorf("got %q before the next turn, want nothing", far.got)
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if string(far.got) != "early bird" || far.ended != 1 {
 		t.Errorf("got %q and %d ends, want %q and 1", far.got, far.ended, "early bird")
 	}
@@ -271,7 +271,7 @@ func TestEarlyData(t *testing.T) {
 	if far.ended != 0 {
 		t.Error("got End before Bind returned")
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	s.CloseWrite()
 	if far.ended != 1 {
 		t.Errorf("got %d ends, want 1", far.ended)
@@ -300,7 +300,7 @@ func TestAccept(t *testing.T) {
 		names = append(names, x.Name+"="+x.Value)
 	}
 	got := strings.Join(names, "|")
-	want := ":status=200|sec-websocket-protocol=superchat|set-cookie=a=b|set-cookie=c=d|date=" + p.loop.clock.Format(http.TimeFormat)
+	want := ":status=200|sec-websocket-protocol=superchat|set-cookie=a=b|set-cookie=c=d|date=" + p.loop.Clock.Format(http.TimeFormat)
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -329,7 +329,7 @@ func TestUnbound(t *testing.T) {
 		if far.brokens != 0 {
 			t.Errorf("%s: got Broken before Bind returned", c.name)
 		}
-		p.loop.turn()
+		p.loop.Turn()
 		if far.brokens != 1 || far.broken.Reason != c.reason {
 			t.Errorf("%s: got %d breaks with %v, want one for %v", c.name, far.brokens, far.broken, c.reason)
 		}
@@ -361,7 +361,7 @@ func TestGone(t *testing.T) {
 	}
 	far := newRecorder()
 	late.Accept(nil).Bind(far)
-	p.loop.turn()
+	p.loop.Turn()
 	if p.c.slots != 0 || far.brokens != 1 {
 		t.Errorf("got %d slots and %d breaks, want 0 and 1", p.c.slots, far.brokens)
 	}
@@ -379,7 +379,7 @@ func TestGone(t *testing.T) {
 	if told != nil {
 		t.Error("got OnGone called back before it returned")
 	}
-	p.loop.turn()
+	p.loop.Turn()
 	if told == nil {
 		t.Error("got an owner that was told nothing, want it told")
 	}
@@ -571,11 +571,11 @@ func TestBackpressure(t *testing.T) {
 	}
 	far.take = 2
 	s.Resume()
-	p.loop.turn()
+	p.loop.Turn()
 	far.take = -1
 	s.Resume()
 	s.Resume()
-	p.loop.turn()
+	p.loop.Turn()
 	if string(far.got) != "abcdefghi" {
 		t.Errorf("got %q, want all in order", far.got)
 	}
@@ -628,11 +628,11 @@ func TestLeaving(t *testing.T) {
 			p.at(0).give(5)
 			p.want(0, `DATA "0123456789", FIN`)
 		case "stalled":
-			p.loop.sleep(time.Minute - time.Millisecond)
+			p.loop.Sleep(time.Minute - time.Millisecond)
 			if p.c.slots != 1 {
 				t.Error("got no slot taken before the stall time is over")
 			}
-			p.loop.sleep(2 * time.Millisecond)
+			p.loop.Sleep(2 * time.Millisecond)
 			if n := p.srv.Counters.OutputStall.Load(); n != 1 {
 				t.Errorf("got %d counted, want 1", n)
 			}
@@ -678,7 +678,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("old handshake: got address %v, want %v", got, p.client.Remote)
 	}
 	p.q.at = netip.MustParseAddrPort("203.0.113.1:5")
-	p.loop.sleep(15 * time.Second) // of a silent client it is seen by the clock
+	p.loop.Sleep(15 * time.Second) // of a silent client it is seen by the clock
 	p.q.at = netip.MustParseAddrPort("203.0.113.1:6")
 	p.data(0, false, "lives")
 	if string(far.got) != "lives" || far.brokens != 0 {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"wsgate/bridge"
-	"wsgate/internal/headtest"
+	"wsgate/internal/enginetest"
 )
 
 // TestAnswers is rows 189, 190, 191 and what our side of them owes.
@@ -51,8 +51,8 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPeer(t, serveFunc(c.f))
-			p.headers(0, true, headtest.Edit(getFields, ":method", c.method)...)
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.headers(0, true, enginetest.Edit(getFields, ":method", c.method)...)
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 			all := p.frames(0)
 			p.at(0).out = reframe(all)
 			if got := p.take(0); got != c.want {
@@ -91,7 +91,7 @@ func TestLateFIN(t *testing.T) {
 	}
 	finish := func(p *peer, want seen) {
 		t.Helper()
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		if g := <-got; g != want {
 			t.Errorf("got %+v in the handler, want %+v", g, want)
 		}
@@ -101,25 +101,25 @@ func TestLateFIN(t *testing.T) {
 	p.fin(0)
 	finish(p, seen{0, false, nil})
 	p = start(getFields...)
-	p.loop.sleep(finTime)
+	p.loop.Sleep(finTime)
 	p.fin(0)
 	finish(p, seen{-1, true, nil})
 	p = start(getFields...)
 	p.data(0, true, "content of a GET")
 	finish(p, seen{-1, true, nil})
-	p = start(headtest.Edit(getFields, ":method", "POST", "content-length", "0")...)
+	p = start(enginetest.Edit(getFields, ":method", "POST", "content-length", "0")...)
 	p.fin(0)
 	finish(p, seen{0, false, nil})
-	p = start(headtest.Edit(getFields, ":method", "POST", "content-length", "3")...)
+	p = start(enginetest.Edit(getFields, ":method", "POST", "content-length", "3")...)
 	p.data(0, true, "abc")
 	finish(p, seen{3, true, nil})
-	p = start(headtest.Edit(getFields, ":method", "POST")...)
+	p = start(enginetest.Edit(getFields, ":method", "POST")...)
 	p.data(0, true, "abc")
 	finish(p, seen{-1, true, nil})
 	// One that is given up before it is known is not begun at all.
 	p = start(getFields...)
 	p.reset(0, errRequestCancelled)
-	p.loop.sleep(time.Second)
+	p.loop.Sleep(time.Second)
 	if len(got) != 0 {
 		t.Error("got a handler for a request that was given up, want none")
 	}
@@ -134,7 +134,7 @@ func TestUploads(t *testing.T) {
 		result <- err
 	})
 	post := func(p *peer, change ...string) {
-		p.headers(0, false, headtest.Edit(headtest.Edit(getFields, ":method", "POST"), change...)...)
+		p.headers(0, false, enginetest.Edit(enginetest.Edit(getFields, ":method", "POST"), change...)...)
 	}
 	for _, c := range []struct {
 		name string
@@ -162,7 +162,7 @@ func TestUploads(t *testing.T) {
 			if err := <-result; err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("got %v in the handler, want an error", err)
 			}
-			p.loop.wait(func() bool { return p.c.slots == 0 })
+			p.loop.Wait(func() bool { return p.c.slots == 0 })
 			p.want(0, c.want)
 			p.nothingLeft()
 		})
@@ -189,7 +189,7 @@ func TestUploads(t *testing.T) {
 		for sent := 0; sent < size; {
 			f := p.at(0)
 			if len(f.in) > 0 {
-				p.loop.wait(func() bool { return len(f.in) == 0 })
+				p.loop.Wait(func() bool { return len(f.in) == 0 })
 			}
 			n := min(30000, size-sent)
 			sent += n
@@ -198,7 +198,7 @@ func TestUploads(t *testing.T) {
 				t.Fatalf("got %d octets owed when no more is taken, want the whole window", p.c.streams[0].web.owed)
 			}
 		}
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		if err := <-result; err != nil {
 			t.Errorf("got %v in the handler, want none", err)
 		}
@@ -221,13 +221,13 @@ func TestUploads(t *testing.T) {
 		if got := fmt.Sprint(trailer); got != "map[X-Sum:[1]]" {
 			t.Errorf("got trailers %s, want X-Sum alone", got)
 		}
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		p.nothingLeft()
 	})
 	t.Run("not read", func(t *testing.T) {
 		p := newPeer(t, serveFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }))
 		post(p)
-		p.loop.wait(func() bool { return p.c.slots == 0 })
+		p.loop.Wait(func() bool { return p.c.slots == 0 })
 		p.want(0, "HEADERS 413, FIN, STOP 0x100") // RFC 9114 section 4.1
 		p.nothingLeft()
 	})
@@ -250,7 +250,7 @@ func TestSlotUntilReturn(t *testing.T) {
 		t.Errorf("got %d slots and releases %d, %d, want 2 and none", p.c.slots, p.at(0).released, p.at(4).released)
 	}
 	close(release)
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	p.nothingLeft()
 }
 
@@ -266,7 +266,7 @@ func TestLargeAnswer(t *testing.T) {
 	p.headers(0, true, getFields...)
 	got := 0
 	for !p.at(0).finOut {
-		p.loop.wait(func() bool { return len(p.at(0).out) > 0 || p.at(0).finOut })
+		p.loop.Wait(func() bool { return len(p.at(0).out) > 0 || p.at(0).finOut })
 		for _, f := range p.frames(0) {
 			if f.typ == frameData {
 				got += len(f.payload)
@@ -281,7 +281,7 @@ func TestLargeAnswer(t *testing.T) {
 	if got != size {
 		t.Errorf("got %d octets, want %d", got, size)
 	}
-	p.loop.wait(func() bool { return p.c.slots == 0 })
+	p.loop.Wait(func() bool { return p.c.slots == 0 })
 	p.nothingLeft()
 }
 
@@ -291,11 +291,11 @@ func TestNoExchange(t *testing.T) {
 	p := newPeer(t, nil)
 	p.headers(0, true, getFields...)
 	p.want(0, `HEADERS 404, DATA "404 not found: no-handler\n", FIN`)
-	p.headers(4, true, headtest.Edit(getFields, ":method", "HEAD")...)
+	p.headers(4, true, enginetest.Edit(getFields, ":method", "HEAD")...)
 	p.want(4, "HEADERS 404, FIN")
-	p.headers(8, false, append([]string{"x-big", strings.Repeat("a", 70000)}, headtest.Edit(getFields, ":method", "HEAD")...)...)
+	p.headers(8, false, append([]string{"x-big", strings.Repeat("a", 70000)}, enginetest.Edit(getFields, ":method", "HEAD")...)...)
 	p.want(8, "HEADERS 431, FIN, STOP 0x100") // its method is not known
-	p.headers(12, false, headtest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
+	p.headers(12, false, enginetest.Edit(getFields, "x-big", strings.Repeat("a", 70000))...)
 	p.want(12, `HEADERS 431, DATA "431 request header fields too large: fields-too-large\n", FIN, STOP 0x100`)
 	p.nothingLeft()
 }

@@ -72,14 +72,14 @@ var allowed = map[string][]string{
 		"wsgate/internal/rawpeer", frames, hpack, "golang.org/x/sys/unix", "github.com/HdrHistogram/hdrhistogram-go",
 		"github.com/quic-go/quic-go", "github.com/quic-go/quic-go/quicvarint", "github.com/quic-go/qpack",
 	},
-	"wsgate/cmd/wsload":        {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"wsgate/internal/bench":    {"wsgate/internal/load"},
-	"wsgate/internal/sidetest": {"wsgate/bridge"},
-	"wsgate/internal/headtest": {},
-	"wsgate/internal/ownnet":   {"golang.org/x/sys/unix"},
-	"wsgate/internal/e2e":      {},
-	"wsgate/internal/real":     {},
-	"wsgate/internal/arrows":   {},
+	"wsgate/cmd/wsload":          {"wsgate/internal/load", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"wsgate/internal/bench":      {"wsgate/internal/load"},
+	"wsgate/internal/sidetest":   {"wsgate/bridge"},
+	"wsgate/internal/enginetest": {"wsgate/bridge"},
+	"wsgate/internal/ownnet":     {"golang.org/x/sys/unix"},
+	"wsgate/internal/e2e":        {},
+	"wsgate/internal/real":       {},
+	"wsgate/internal/arrows":     {},
 }
 
 // listed is what go list says of a package.

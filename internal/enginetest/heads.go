@@ -1,6 +1,4 @@
-// Package headtest has the grammar of request heads as tables (parts B and C of
-// the case list): what HTTP/2 and HTTP/3 have in common, for the tests of both.
-package headtest
+package enginetest
 
 import "strings"
 
