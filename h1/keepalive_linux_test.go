@@ -63,7 +63,8 @@ func TestKeepAlive(t *testing.T) {
 			peer := <-conns
 			fd := dialled(t, netip.MustParseAddrPort(addr))
 			on, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
-			// A loop sets it once the connection has lasted for a second.
+			// A loop sets it once the connection has lasted for a second; an option of
+			// the kernel tells nobody of a change, so it is looked at again and again.
 			for end := time.Now().Add(10 * time.Second); err == nil && on < c.on && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 				on, err = syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
 			}

@@ -18,16 +18,7 @@ func (s *suite) compare(l *lab, builds []string, o *options) (bool, error) {
 	for i := range s.works {
 		s.works[i].only = nil
 	}
-	path := o.results
-	if path == "" {
-		path = filepath.Join(l.dir, "results")
-	}
-	if !o.report {
-		if err := s.fill(l, all, o, path); err != nil {
-			return false, err
-		}
-	}
-	r, err := readResults(path)
+	r, err := s.results(l, all, o)
 	if err != nil {
 		return false, err
 	}

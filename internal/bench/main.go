@@ -93,20 +93,25 @@ func (s *suite) bench(ctx context.Context, o *options) (bool, error) {
 		}
 	}
 	all = slices.DeleteFunc(all, func(c *contender) bool { return c.name != "wsgate" && !slices.Contains(s.peers, c.name) })
+	r, err := s.results(l, all, o)
+	if err != nil {
+		return false, err
+	}
+	return s.tell(all, r, o)
+}
+
+// results measures, unless only a report is asked for, and reads what there is.
+func (s *suite) results(l *lab, all []*contender, o *options) (results, error) {
 	path := o.results
 	if path == "" {
 		path = filepath.Join(l.dir, "results")
 	}
 	if !o.report {
 		if err := s.fill(l, all, o, path); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	r, err := readResults(path)
-	if err != nil {
-		return false, err
-	}
-	return s.tell(all, r, o)
+	return readResults(path)
 }
 
 // fill measures into the results file.

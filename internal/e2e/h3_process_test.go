@@ -41,27 +41,11 @@ func TestTermH3(t *testing.T) {
 	p.must(c.WantReset(late, 0x10b))
 	p.must(c.WantStop(late, 0x10b))
 
-	bye := closeOf(1001, "")
-	toClient, reply := frame(0x88, false, bye), frame(0x88, true, bye)
-	p.must(wantMasked(splitB, 0x88, bye))
+	p.must(wantMasked(splitB, 0x88, closeOf(1001, "")))
 	if n := len(c.Stream(split).Data); n != 0 {
 		t.Errorf("octets inside the backend's frame: got %d, want 0", n)
 	}
-	p.must(splitB.Write([]byte("llo")))
-	p.must(c.WantData(split, append([]byte("llo"), toClient...)))
-	p.must(c.Data(split, reply, true))
-	p.must(splitB.Write(frame(0x88, false, bye)))
-	p.must(splitB.WantFIN())
-	p.must(splitB.CloseWrite())
-	p.must(c.WantEnd(split))
-
-	p.must(c.WantData(whole, toClient))
-	p.must(wantMasked(wholeB, 0x88, bye))
-	p.must(c.Data(whole, reply, true))
-	p.must(c.WantEnd(whole))
-	p.must(wholeB.Write(frame(0x88, false, bye)))
-	p.must(wholeB.WantFIN())
-	wholeB.Close()
+	drained(p, c, whole, split, wholeB, splitB)
 	if got := p.be.Accepted() - before; got != 0 {
 		t.Errorf("connections at the backend after the final GOAWAY: got %d, want 0", got)
 	}
@@ -90,7 +74,7 @@ func TestH3Goroutines(t *testing.T) {
 	const tunnels = 100
 	p := runsBefore(t, "", "ws://"+backendAt(t))
 	c := p.h3()
-	_, err := openMany3(c, 1, "/end")
+	_, err := openMany(c, 1, "/end")
 	p.must(err)
 	// still waits until there are n goroutines, any number with 0, and stay so many.
 	still := func(what string, n int) int {
@@ -103,7 +87,7 @@ func TestH3Goroutines(t *testing.T) {
 		}).Goroutines
 	}
 	before := still("goroutines that stand still", 0)
-	ids, err := openMany3(c, tunnels, "/blast")
+	ids, err := openMany(c, tunnels, "/blast")
 	p.must(err)
 	still("one goroutine for each tunnel", before+tunnels)
 	for _, id := range ids {
@@ -128,9 +112,9 @@ func TestH3Stuck(t *testing.T) {
 	const tunnels = 100
 	p := runsBefore(t, "", "ws://"+backendAt(t))
 	c := p.h3()
-	near, err := openMany3(c, 1, "/end")
+	near, err := openMany(c, 1, "/end")
 	p.must(err)
-	stuck, err := openMany3(c, tunnels, "/stuck")
+	stuck, err := openMany(c, tunnels, "/stuck")
 	p.must(err)
 	idle := p.rss()
 	echo := func() {

@@ -75,7 +75,7 @@ func (p *process) crowd3(n, way int, ready *sync.WaitGroup, goOn <-chan struct{}
 		}
 		return 0, c.WantAlive()
 	}
-	ids, err := openMany3(c, n, w.path)
+	ids, err := openMany(c, n, w.path)
 	ready.Done()
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", w.name, err)
@@ -90,29 +90,6 @@ func (p *process) crowd3(n, way int, ready *sync.WaitGroup, goOn <-chan struct{}
 		}
 	}
 	return n, c.WantAlive()
-}
-
-// openMany3 opens n tunnels, few at a time, and carries a message both ways.
-func openMany3(c *rawpeer.H3, n int, path string) ([]int64, error) {
-	var ids []int64
-	for len(ids) < n {
-		first := len(ids)
-		for range min(20, n-first) {
-			ids = append(ids, c.Connect(path))
-		}
-		for _, id := range ids[first:] {
-			if _, err := c.WantStatus(id, 200); err != nil {
-				return nil, err
-			}
-			if path == "/stuck" {
-				continue
-			}
-			if err := errors.Join(c.Data(id, hello, false), c.WantData(id, helloBack)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return ids, nil
 }
 
 // wave3 opens n streams of each way on a connection of its own, all at once, and
@@ -189,7 +166,7 @@ func TestTenThousandTunnelsH3(t *testing.T) {
 	c, err := rawpeer.DialH3(p.https, clientTLS)
 	p.must(err)
 	t.Cleanup(c.Close)
-	ids, err := openMany3(c, 100, "/close")
+	ids, err := openMany(c, 100, "/close")
 	p.must(err)
 	p.signal(syscall.SIGTERM)
 	for _, id := range ids {

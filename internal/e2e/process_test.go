@@ -401,34 +401,20 @@ func TestTerm(t *testing.T) {
 	p.must(c.WantGoAway(http2.ErrCodeNo))
 	p.line(`msg=drain`)
 
-	bye := closeOf(1001, "")
-	toClient, reply := frame(0x88, false, bye), frame(0x88, true, bye)
-	p.must(wantMasked(splitB, 0x88, bye))
+	p.must(wantMasked(splitB, 0x88, closeOf(1001, "")))
 	p.must(c.Ping())
 	if n := len(c.Stream(split).Data); n != 0 {
 		t.Errorf("octets inside the backend's frame: got %d, want 0", n)
 	}
-	p.must(splitB.Write([]byte("llo")))
-	p.must(c.WantData(split, append([]byte("llo"), toClient...)))
-	p.must(c.Data(split, reply, true))
-	p.must(splitB.Write(frame(0x88, false, bye)))
-	p.must(splitB.WantFIN())
-	p.must(splitB.CloseWrite())
-	p.must(c.WantEnd(split))
-
-	p.must(c.WantData(whole, toClient))
-	p.must(wantMasked(wholeB, 0x88, bye))
-	p.must(c.Data(whole, reply, true))
-	p.must(c.WantEnd(whole))
-	p.must(wholeB.Write(frame(0x88, false, bye)))
-	p.must(wholeB.WantFIN())
-	wholeB.Close()
+	drained(p, c, whole, split, wholeB, splitB)
 	if g := c.GoAways(); len(g) != 2 || g[0] != (rawpeer.GoAway{Last: 1<<31 - 1}) || g[1] != (rawpeer.GoAway{Last: last}) {
 		t.Errorf("GOAWAY: got %v, want 2^31-1, then %d", g, last)
 	}
 	before := p.be.Accepted()
 	p.must(c.WantReset(c.Connect("/late"), http2.ErrCodeRefusedStream))
 
+	bye := closeOf(1001, "")
+	toClient, reply := frame(0x88, false, bye), frame(0x88, true, bye)
 	for i, x := range []struct {
 		c *rawpeer.H1
 		b *rawpeer.BackendConn
@@ -465,6 +451,29 @@ func TestTerm(t *testing.T) {
 	if got := strings.Count(p.log.String(), "by=gateway why=drain"); got != 4 {
 		t.Errorf("lines of tunnels ended by the drain: got %d, want 4", got)
 	}
+}
+
+// drained plays the end of a drain in two tunnels, one of which has the rest of
+// its backend's frame to come: Close 1001 both ways at the boundary, answers, ends.
+func drained[ID any](p *process, c muxed[ID], whole, split ID, wholeB, splitB *rawpeer.BackendConn) {
+	p.t.Helper()
+	bye := closeOf(1001, "")
+	toClient, reply := frame(0x88, false, bye), frame(0x88, true, bye)
+	p.must(splitB.Write([]byte("llo")))
+	p.must(c.WantData(split, append([]byte("llo"), toClient...)))
+	p.must(c.Data(split, reply, true))
+	p.must(splitB.Write(frame(0x88, false, bye)))
+	p.must(splitB.WantFIN())
+	p.must(splitB.CloseWrite())
+	p.must(c.WantEnd(split))
+
+	p.must(c.WantData(whole, toClient))
+	p.must(wantMasked(wholeB, 0x88, bye))
+	p.must(c.Data(whole, reply, true))
+	p.must(c.WantEnd(whole))
+	p.must(wholeB.Write(frame(0x88, false, bye)))
+	p.must(wholeB.WantFIN())
+	wholeB.Close()
 }
 
 // TestStubbornPeers: peers that never answer do not hold the program past the

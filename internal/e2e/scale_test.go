@@ -202,9 +202,19 @@ func (p *process) crowd(n, way int, ready *sync.WaitGroup, goOn <-chan struct{})
 	return c.WantAlive()
 }
 
+// muxed is a client with many streams on a connection: rawpeer's of HTTP/2 and of
+// HTTP/3.
+type muxed[ID any] interface {
+	Connect(path string, more ...rawpeer.Field) ID
+	WantStatus(id ID, status int) (rawpeer.Fields, error)
+	Data(id ID, p []byte, end bool) error
+	WantData(id ID, p []byte) error
+	WantEnd(id ID) error
+}
+
 // openMany opens n tunnels, few at a time, and carries a message both ways.
-func openMany(c *rawpeer.H2, n int, path string) ([]uint32, error) {
-	var ids []uint32
+func openMany[ID any](c muxed[ID], n int, path string) ([]ID, error) {
+	var ids []ID
 	for len(ids) < n {
 		first := len(ids)
 		for range min(20, n-first) {

@@ -32,9 +32,10 @@ type dial struct {
 
 // Dial connects on the loop, without blocking: network "tcp" to addr, with
 // TCP_NODELAY, NotSentLowat and, once it has lasted for a second, keep-alive, or
-// "unix" to path. done comes once, on the loop, never before Dial returns and never after cancel; its error says what was dialled and
-// wraps the cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn
-// is without an owner until Bind. On the loop, as is cancel.
+// "unix" to path. done comes once, on the loop, never before Dial returns and never
+// after cancel; its error says what was dialled and wraps the cause: a
+// syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn is without an owner
+// until Bind. On the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
 	d := &dial{loop: l, done: done, addr: addr, path: path, keep: o.KeepAlive, fd: -1}
 	if d.err = d.open(network, path, o); d.err == nil {

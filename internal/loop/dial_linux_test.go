@@ -70,7 +70,7 @@ func wantOptions(t *testing.T, fd int32, keepAlive int) {
 // wantGrown is wantOptions of a dialled socket, once it has lasted.
 func wantGrown(t *testing.T, l *Loop, c *Conn, keepAlive int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // the wait is the loop's
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // a poll: the loop acts by its own timer
 		young := 0
 		on(t, l, func() { young = len(l.young) })
 		if young == 0 {

@@ -94,13 +94,13 @@ func BenchmarkReload10000(b *testing.B) {
 		n++
 		p.write(manyRoutes(ln.Addr().String(), 10_000, n))
 		x.longest.Store(0)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // what is measured: a second without a reload
 		before = max(before, time.Duration(x.longest.Swap(0)))
 		var r gateway.Report
 		if err := gateway.Ask(p.adm, "/reload", &r); err != nil {
 			b.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond) // echoes under way
+		time.Sleep(100 * time.Millisecond) // what is measured too: echoes that were under way
 		during = max(during, time.Duration(x.longest.Load()))
 		d, err := time.ParseDuration(r.Duration)
 		if err != nil || r.Routes != 10_000 || r.Ended != 0 {

@@ -112,30 +112,26 @@ func h3TLS(config *tls.Config) *tls.Config {
 // DialH3From is DialH3Quiet on a socket of the caller's, for those who want to see
 // or change what goes over it.
 func DialH3From(pc net.PacketConn, addr string, config *tls.Config, conf *quic.Config) (*H3, error) {
-	to, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	q, err := quic.Dial(ctx, pc, to, h3TLS(config), conf)
-	if err != nil {
-		return nil, err
-	}
-	return NewH3(q), nil
+	return dialH3(quic.Dial, pc, addr, config, conf)
 }
 
 // DialH3Early is DialH3From for a client that has a ticket of the server in the
 // session cache of config: it returns before the handshake, and what is sent until
 // then is 0-RTT. With no ticket it returns after it.
 func DialH3Early(pc net.PacketConn, addr string, config *tls.Config, conf *quic.Config) (*H3, error) {
+	return dialH3(quic.DialEarly, pc, addr, config, conf)
+}
+
+func dialH3(dial func(context.Context, net.PacketConn, net.Addr, *tls.Config, *quic.Config) (*quic.Conn, error),
+	pc net.PacketConn, addr string, config *tls.Config, conf *quic.Config,
+) (*H3, error) {
 	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	q, err := quic.DialEarly(ctx, pc, to, h3TLS(config), conf)
+	q, err := dial(ctx, pc, to, h3TLS(config), conf)
 	if err != nil {
 		return nil, err
 	}
