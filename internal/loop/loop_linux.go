@@ -35,7 +35,8 @@ type Loop struct {
 	parked   bool
 	parks    uint64
 	deadline int64 // tick at which the netpoller wakes us: 0 none, noDeadline it has passed
-	mark     int64 // start of the busy stretch
+	mark     int64 // start of the busy stretch, or of the sleep
+	pacer    pacer
 
 	// Work of this turn and the next.
 	slots          []slot

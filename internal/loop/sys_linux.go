@@ -2,13 +2,14 @@ package loop
 
 import (
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // The calls of the hot path. They are raw: on a non-blocking descriptor they
-// return at once, so the scheduler need not hear of them.
+// return at once (sysSleep soon), so the scheduler need not hear of them.
 
 const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
@@ -17,6 +18,14 @@ func epollWait(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	return int(n), e
+}
+
+// sysSleep sleeps. The scheduler does not hear of it: to hand over the P and to
+// get it back costs more than others gain in so short a time. What the runtime
+// wants of the thread meanwhile it says by a signal, which ends the sleep.
+func sysSleep(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 // sysRead reads without waiting. 0 without an error is the end of the stream.

@@ -57,13 +57,16 @@ func (l *Loop) runPosts() {
 	}
 }
 
-// wait gets the next events, and parks only if there is nothing else to do.
+// wait gets the next events, and sleeps only if there is nothing else to do.
 func (l *Loop) wait() {
 	next, armed := l.due()
 	now := l.clock()
 	if len(l.ready) > 0 || len(l.flush) > 0 || armed && next <= now/tick {
 		l.nev = l.pollNow()
 		l.setNow()
+		return
+	}
+	if l.pacer.wants() && l.paced() {
 		return
 	}
 	l.setDeadline(next, armed)
@@ -83,6 +86,22 @@ func (l *Loop) wait() {
 	l.setNow()
 }
 
+// paced sleeps for one pace, unless there is something to do, and reports whether
+// there is then. Posts need not wake the loop meanwhile: it looks at them next.
+func (l *Loop) paced() bool {
+	if l.nev = l.pollNow(); l.nev > 0 || l.pending.Load() > 0 {
+		l.setNow()
+		return true
+	}
+	l.sleepBegins()
+	sysSleep(pace)
+	l.nev = l.pollNow()
+	l.sleepEnds()
+	n := l.nev + int(l.pending.Load())
+	l.pacer.brought(n)
+	return n > 0
+}
+
 // poll is what the netpoller calls before it parks the loop and after each
 // wake-up. It returns false to park, which it does only on 0 events and no posts.
 func (l *Loop) poll(uintptr) bool {
@@ -100,9 +119,7 @@ func (l *Loop) poll(uintptr) bool {
 		l.awake.Store(true)
 		return true
 	}
-	now := l.clock()
-	l.gauge.addBusy(l.mark, now)
-	l.gauge.since.Store(0)
+	l.sleepBegins()
 	l.parked = true
 	l.parks++
 	if e := sysRewatch(l.gate, l.epfd, unix.EPOLLIN|unix.EPOLLONESHOT); e != 0 {
@@ -126,6 +143,21 @@ func (l *Loop) unpark() {
 	l.shutGate()
 	l.awake.Store(true)
 	l.parked = false
+	from := l.mark
+	l.sleepEnds()
+	l.pacer.slept = l.mark - from
+}
+
+// sleepBegins ends the busy stretch.
+func (l *Loop) sleepBegins() {
+	now := l.clock()
+	l.gauge.addBusy(l.mark, now)
+	l.gauge.since.Store(0)
+	l.mark = now
+}
+
+// sleepEnds begins one.
+func (l *Loop) sleepEnds() {
 	l.now = time.Now()
 	l.mark = int64(l.now.Sub(l.base))
 	l.gauge.since.Store(l.mark)
