@@ -28,7 +28,7 @@ const gather = 50 * time.Millisecond
 type Log struct {
 	handler slog.Handler
 	out     *bufio.Writer
-	attrs   []slog.Attr // scratch of the log's goroutine
+	line    line // scratch of the log's goroutine
 
 	mu      sync.Mutex
 	events  []event
@@ -56,7 +56,7 @@ type event struct {
 func New(w io.Writer, format string, level slog.Level) *Log {
 	l := &Log{out: bufio.NewWriterSize(w, 64<<10), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	o := &slog.HandlerOptions{Level: level}
-	if format == "json" {
+	if l.line.json = format == "json"; l.line.json {
 		l.handler = slog.NewJSONHandler(l.out, o)
 	} else {
 		l.handler = slog.NewTextHandler(l.out, o)
@@ -136,15 +136,17 @@ func (l *Log) write() {
 	}
 }
 
-// format writes one line. The attributes go into a group without a name, which
-// slog shows as if they stood alone: so they are not copied.
+// format writes one line.
 func (l *Log) format(e *event) {
-	l.attrs = append(l.attrs[:0], e.attrs...)
 	if e.tunnel != nil {
 		l.tunnel(e)
+		_, _ = l.out.Write(l.line.end())
+		return
 	}
 	r := slog.NewRecord(e.at, e.level, e.message, 0)
-	r.AddAttrs(slog.Attr{Value: slog.GroupValue(l.attrs...)})
+	// A group without a name, which slog shows as if its attributes stood alone:
+	// so they are not copied.
+	r.AddAttrs(slog.Attr{Value: slog.GroupValue(e.attrs...)})
 	_ = l.handler.Handle(context.Background(), r)
 }
 
@@ -155,40 +157,48 @@ const (
 	refused = "handshake refused"
 )
 
-// tunnel adds what a line says of a tunnel.
+// tunnel makes a tunnel's line.
 func (l *Log) tunnel(e *event) {
-	t, end := e.tunnel, e.end
-	add := func(a ...slog.Attr) { l.attrs = append(l.attrs, a...) }
-	add(slog.Uint64("id", t.ID), slog.String("client", t.Client.Remote.String()), slog.Int("http", t.Major),
-		slog.String("host", t.Authority), slog.String("path", t.Path))
+	t, end, out := e.tunnel, e.end, &l.line
+	out.begin(e.at, e.level, e.message)
+	out.count("id", t.ID)
+	out.str("client", t.Client.Remote.String())
+	out.integer("http", t.Major)
+	out.str("host", t.Authority)
+	out.str("path", t.Path)
 	if t.Service != nil && t.Service.Name != "" {
-		add(slog.String("route", t.Service.Name))
+		out.str("route", t.Service.Name)
 	}
 	if t.Server != nil {
-		add(slog.String("server", t.Server.String()))
+		out.str("server", t.Server.String())
 	}
+	cause := e.cause
 	switch e.message {
 	case opened:
-		add(slog.Float64("handshake_ms", ms(t.Handshake)))
+		out.float("handshake_ms", ms(t.Handshake))
 	case refused:
-		add(slog.Int("status", e.status), slog.String("reason", e.code))
-		if e.cause != nil {
-			add(slog.String("error", e.cause.Error()))
-		}
+		out.integer("status", e.status)
+		out.str("reason", e.code)
 	case ended:
-		add(slog.String("by", end.By), slog.String("why", end.Why), slog.Bool("reset", end.Reset),
-			slog.Float64("handshake_ms", ms(t.Handshake)), slog.Float64("seconds", end.Life.Seconds()),
-			slog.Uint64("bytes_up", end.BytesUp), slog.Uint64("bytes_down", end.BytesDown),
-			slog.Uint64("messages_up", end.MessagesUp), slog.Uint64("messages_down", end.MessagesDown))
+		cause = end.Cause
+		out.str("by", end.By)
+		out.str("why", end.Why)
+		out.boolean("reset", end.Reset)
+		out.float("handshake_ms", ms(t.Handshake))
+		out.float("seconds", end.Life.Seconds())
+		out.count("bytes_up", end.BytesUp)
+		out.count("bytes_down", end.BytesDown)
+		out.count("messages_up", end.MessagesUp)
+		out.count("messages_down", end.MessagesDown)
 		if end.CloseUp != 0 {
-			add(slog.Int("close_up", end.CloseUp))
+			out.integer("close_up", end.CloseUp)
 		}
 		if end.CloseDown != 0 {
-			add(slog.Int("close_down", end.CloseDown))
+			out.integer("close_down", end.CloseDown)
 		}
-		if end.Cause != nil {
-			add(slog.String("error", end.Cause.Error()))
-		}
+	}
+	if cause != nil {
+		out.str("error", cause.Error())
 	}
 }
 

@@ -14,14 +14,19 @@ import (
 	"wsgate/bridge"
 )
 
+var (
+	sample    = &bridge.Tunnel{ID: 7, Client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:5")}, Major: 2, Authority: "h", Path: "/chat", Handshake: 2 * time.Millisecond}
+	sampleEnd = &bridge.End{By: "backend", Why: "closed", BytesUp: 12, CloseDown: 4001, Life: 3 * time.Second}
+)
+
 func TestTunnelLines(t *testing.T) {
 	var out bytes.Buffer
 	l := New(&out, "json", slog.LevelInfo)
 	tr := l.Trace()
-	i := &bridge.Tunnel{ID: 7, Client: &bridge.Client{Remote: netip.MustParseAddrPort("192.0.2.1:5")}, Major: 2, Authority: "h", Path: "/chat", Handshake: 2 * time.Millisecond}
+	i := sample
 	h := &bridge.Handshake{Path: "/chat?token=secret", Fields: bridge.Fields{{Name: "cookie", Value: "secret"}, {Name: "authorization", Value: "secret"}, {Name: "sec-websocket-protocol", Value: "secret"}}, Key: "secret"}
 	tr.Opened(i, h)
-	tr.Done(i, &bridge.End{By: "backend", Why: "closed", BytesUp: 12, CloseDown: 4001, Life: 3 * time.Second})
+	tr.Done(i, sampleEnd)
 	tr.Refused(i, &bridge.Refusal{Status: 502, Code: "bad-accept"})
 	l.Close()
 	if strings.Contains(out.String(), "secret") {
