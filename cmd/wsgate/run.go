@@ -169,8 +169,8 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// setProcs gives every loop a P of its own beside those of the goroutines: a
-// loop waits in Go's netpoller, which wakes it late when all Ps compute.
+// setProcs gives every loop a P of its own beside those of the goroutines: a loop
+// in traffic keeps its P while it sleeps.
 func setProcs(cores, loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(cores + loops)

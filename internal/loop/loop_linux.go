@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,22 +20,17 @@ type Loop struct {
 	ephemeral uint16
 
 	// Waiting.
-	base     time.Time // zero of the loop's clock
-	now      time.Time // of this turn
-	epfd     int
-	gate     int      // an epoll that watches epfd while the loop is parked
-	epf      *os.File // owns gate; it is in Go's netpoller
-	raw      syscall.RawConn
-	wakefd   int
-	onPoll   func(uintptr) bool
-	epoll    func(int, []unix.EpollEvent) (int, unix.Errno) // epollWait; tests put faults here
-	events   [256]unix.EpollEvent
-	nev      int
-	parked   bool
-	parks    uint64
-	deadline int64 // tick at which the netpoller wakes us: 0 none, noDeadline it has passed
-	mark     int64 // start of the busy stretch, or of the sleep
-	pacer    pacer
+	base   time.Time // zero of the loop's clock
+	now    time.Time // of this turn
+	epfd   int
+	wakefd int
+	epoll  func(fd int, ev []unix.EpollEvent, ms int, park bool) (int, unix.Errno) // epollWait; tests put faults here
+	events [256]unix.EpollEvent
+	nev    int
+	parks  uint64
+	pacer  pacer
+	mark   int64 // start of the busy stretch, or of the sleep
+	event  int64 // when the last event came
 
 	// Work of this turn and the next.
 	slots          []slot
@@ -71,15 +65,12 @@ const (
 	stateNew int32 = iota
 	stateRunning
 	stateStopped
-
-	noDeadline = -1
-	tick       = int64(time.Millisecond)
+	tick = int64(time.Millisecond)
 )
 
-// New makes a loop: epoll, eventfd, buffers. It starts nothing and fails where
-// epoll descriptors cannot be polled.
+// New makes a loop: epoll, eventfd, buffers. It starts nothing.
 func New(cfg Config) (*Loop, error) {
-	l := &Loop{id: cfg.ID, linger: cfg.CloseLinger, base: time.Now(), epoll: epollWait, epfd: -1, gate: -1, wakefd: -1}
+	l := &Loop{id: cfg.ID, linger: cfg.CloseLinger, base: time.Now(), epoll: epollWait, epfd: -1, wakefd: -1}
 	if l.linger <= 0 {
 		l.linger = 10 * time.Second
 	}
@@ -90,7 +81,6 @@ func New(cfg Config) (*Loop, error) {
 	l.scratch = make([]byte, scratchSize)
 	l.cin = make([]byte, scratchSize)
 	l.cout = make([]byte, 0, scratchSize+4<<10)
-	l.onPoll = l.poll
 	if err := l.open(); err != nil {
 		l.release()
 		return nil, fmt.Errorf("event loop %d: %w", cfg.ID, err)
@@ -111,37 +101,7 @@ func (l *Loop) open() error {
 	if err = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	// The netpoller gets the gate: an epoll of its own would wake the thread that
-	// waits there at every event, also while the loop runs and looks for itself.
-	if l.gate, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if err = unix.EpollCtl(l.gate, unix.EPOLL_CTL_ADD, l.epfd, &unix.EpollEvent{}); err != nil {
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	if l.epf, l.raw, err = pollable(l.gate, "epoll"); err != nil {
-		return err
-	}
 	return nil
-}
-
-// pollable hands fd to Go's netpoller and says so loudly if that does not take
-// it: such a file would spin or block instead of waiting.
-func pollable(fd int, name string) (*os.File, syscall.RawConn, error) {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, nil, os.NewSyscallError("fcntl", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if err := f.SetReadDeadline(time.Time{}); err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s descriptor cannot be polled: %w", name, err)
-	}
-	raw, err := f.SyscallConn()
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, raw, nil
 }
 
 // release closes the loop's own descriptors.
@@ -151,11 +111,6 @@ func (l *Loop) release() {
 	}
 	if l.epfd >= 0 {
 		unix.Close(l.epfd)
-	}
-	if l.epf != nil {
-		l.epf.Close()
-	} else if l.gate >= 0 {
-		unix.Close(l.gate)
 	}
 }
 
@@ -196,7 +151,10 @@ func (l *Loop) Run() {
 	if !l.state.CompareAndSwap(stateNew, stateRunning) {
 		return
 	}
-	l.unpark()
+	running.Add(1)
+	defer running.Add(-1)
+	l.awake.Store(true)
+	l.sleepEnds()
 	for !l.stopping.Load() {
 		l.wait()
 		l.turn()

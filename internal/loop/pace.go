@@ -9,26 +9,26 @@ const pace = 200 * time.Microsecond
 const (
 	paceWorth = 2    // things to do that a pace has to bring to be worth its wake-up
 	paceTries = 4    // paces in a row that may bring less
-	restLeast = 8    // parks until pacing is tried again, the first time
+	restLeast = 8    // sleeps until pacing is tried again, the first time
 	restMost  = 4096 // and after many tries in vain
 )
 
-// pacer decides how a loop that has nothing to do waits: parked, so that the
-// first event wakes it, or for one pace, after which it looks what has come.
+// pacer decides how a loop that has nothing to do waits: asleep until the first
+// event wakes it, or for one pace, after which it looks what has come.
 //
 // A wake-up costs the loop and the peer that causes it some 10 µs each, on a
 // virtual machine; in traffic that keeps the loop half busy it happens for every
 // message. A loop that paces is woken once for many of them, and wakes others
 // less, since what it sends goes out together. Where paces bring too little it
-// parks, and tries again more and more rarely. Of the loop.
+// sleeps, and tries again more and more rarely. Of the loop.
 type pacer struct {
-	slept int64 // ns of the last park
+	slept int64 // ns of the last sleep that was not a pace
 	lean  int   // paces in a row that brought less than paceWorth
-	rest  int   // parks until it is tried again
+	rest  int   // sleeps until it is tried again
 	pause int   // how many those are the next time
 }
 
-// wants reports whether to pace now, and counts a park if not.
+// wants reports whether to pace now, and counts a sleep if not.
 func (p *pacer) wants() bool {
 	if p.rest > 0 {
 		p.rest--

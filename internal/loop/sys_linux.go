@@ -9,20 +9,28 @@ import (
 )
 
 // The calls of the hot path. They are raw: on a non-blocking descriptor they
-// return at once (sysSleep soon), so the scheduler need not hear of them.
+// return at once, so the scheduler need not hear of them. Nor does it where a loop
+// sleeps for a short time: what the runtime wants of the thread meanwhile (to stop
+// for the collector, to yield) it says by a signal, which ends the sleep.
 
 const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
-// epollWait asks for what is ready now; it never waits.
-func epollWait(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+// epollWait asks for events and waits for them for at most ms milliseconds, without
+// an end if ms is -1. With park the scheduler hears of it and has the P meanwhile.
+func epollWait(epfd int, events []unix.EpollEvent, ms int, park bool) (int, unix.Errno) {
+	var n uintptr
+	var e unix.Errno
+	if park {
+		n, _, e = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	} else {
+		n, _, e = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	}
 	return int(n), e
 }
 
-// sysSleep sleeps. The scheduler does not hear of it: to hand over the P and to
-// get it back costs more than others gain in so short a time. What the runtime
-// wants of the thread meanwhile it says by a signal, which ends the sleep.
+// sysSleep sleeps, or less.
 func sysSleep(d time.Duration) {
 	t := unix.NsecToTimespec(int64(d))
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
@@ -132,11 +140,4 @@ func soError(fd int32) unix.Errno {
 		return err.(unix.Errno)
 	}
 	return unix.Errno(v)
-}
-
-// sysRewatch changes what a descriptor is watched for.
-func sysRewatch(epfd, fd int, events uint32) unix.Errno {
-	ev := unix.EpollEvent{Events: events}
-	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
-	return e
 }

@@ -2,7 +2,8 @@ package loop
 
 import (
 	"fmt"
-	"os"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,95 +58,109 @@ func (l *Loop) runPosts() {
 	}
 }
 
+// quiet is how long nothing has happened on a loop when it gives up its P to
+// sleep.
+const quiet = time.Second
+
+// maxHold is how many milliseconds a loop sleeps at most with its P: so long the
+// runtime lets any goroutine have one.
+const maxHold = 10
+
 // wait gets the next events, and sleeps only if there is nothing else to do.
 func (l *Loop) wait() {
 	next, armed := l.due()
-	now := l.clock()
-	if len(l.ready) > 0 || len(l.flush) > 0 || armed && next <= now/tick {
-		l.nev = l.pollNow()
+	if len(l.ready) > 0 || len(l.flush) > 0 || armed && next <= l.clock()/tick {
+		l.poll(0, false)
 		l.setNow()
 		return
 	}
-	if l.pacer.wants() && l.paced() {
-		return
+	if !l.pacer.wants() || !l.paced() {
+		l.sleep(next, armed)
 	}
-	l.setDeadline(next, armed)
-	switch err := l.raw.Read(l.onPoll); err {
-	case nil:
-	case os.ErrDeadlineExceeded:
-		due := l.deadline * tick
-		l.deadline, l.nev = noDeadline, 0
-		if l.parked {
-			l.unpark()
-			l.gauge.addDelay(l.mark, l.mark-due)
-			return
-		}
-	default:
-		panic(fmt.Sprintf("event loop %d: wait: %v", l.id, err))
-	}
-	l.setNow()
 }
 
 // paced sleeps for one pace, unless there is something to do, and reports whether
 // there is then. Posts need not wake the loop meanwhile: it looks at them next.
 func (l *Loop) paced() bool {
-	if l.nev = l.pollNow(); l.nev > 0 || l.pending.Load() > 0 {
+	if l.poll(0, false); l.nev > 0 || l.pending.Load() > 0 {
 		l.setNow()
 		return true
 	}
 	l.sleepBegins()
 	sysSleep(pace)
-	l.nev = l.pollNow()
+	l.poll(0, false)
 	l.sleepEnds()
 	n := l.nev + int(l.pending.Load())
 	l.pacer.brought(n)
 	return n > 0
 }
 
-// poll is what the netpoller calls before it parks the loop and after each
-// wake-up. It returns false to park, which it does only on 0 events and no posts.
-func (l *Loop) poll(uintptr) bool {
-	if l.parked {
-		l.unpark()
-		if at := l.wokenAt.Swap(0); at != 0 {
-			l.gauge.addDelay(l.mark, l.mark-at)
-		}
-	}
-	if l.nev = l.pollNow(); l.nev > 0 {
-		return true
-	}
-	l.awake.Store(false)
+// sleep waits for an event, a post or the tick at which the wheel has something.
+//
+// In traffic the thread sleeps with the P in its hands. To give it up for each
+// sleep costs as much as the sleep brings, and so does Go's netpoller, which
+// would watch the epoll in an epoll of its own. After a quiet second the
+// scheduler is told.
+func (l *Loop) sleep(next int64, armed bool) {
+	l.awake.Store(false) // from here on a post wakes us
 	if l.pending.Load() > 0 {
 		l.awake.Store(true)
-		return true
+		l.poll(0, false)
+		l.setNow()
+		return
 	}
 	l.sleepBegins()
-	l.parked = true
-	l.parks++
-	if e := sysRewatch(l.gate, l.epfd, unix.EPOLLIN|unix.EPOLLONESHOT); e != 0 {
-		panic(fmt.Sprintf("event loop %d: epoll_ctl: %v", l.id, e))
-	}
-	return false
-}
-
-// shutGate takes the event that woke the loop, and with it shuts the gate: it is
-// opened for one event. If there was none (a timer did it) the gate stays open,
-// which costs the netpoller's thread a look for nothing. It must not be shut in
-// any other way: an event that stays behind would keep the next one from being
-// told when the gate opens.
-func (l *Loop) shutGate() {
-	var one [1]unix.EpollEvent
-	_, _ = epollWait(l.gate, one[:]) // nothing, or interrupted: it stays open
-}
-
-// unpark notes that the loop runs again.
-func (l *Loop) unpark() {
-	l.shutGate()
-	l.awake.Store(true)
-	l.parked = false
 	from := l.mark
+	ms := -1
+	if armed {
+		ms = int(min((next*tick-from+tick-1)/tick, 1<<30))
+	}
+	if l.mayHold() && from-l.event < int64(quiet) {
+		l.poll(int(min(uint(ms), maxHold)), false)
+	} else {
+		l.parks++
+		l.poll(ms, true)
+	}
+	l.awake.Store(true)
 	l.sleepEnds()
 	l.pacer.slept = l.mark - from
+	if at := l.wokenAt.Swap(0); at != 0 {
+		l.gauge.addDelay(l.mark, l.mark-at)
+	} else if l.nev == 0 && armed && l.mark >= next*tick {
+		l.gauge.addDelay(l.mark, l.mark-next*tick)
+	}
+}
+
+// poll asks the epoll for events and waits for at most ms milliseconds if there
+// are none, without an end if ms is -1. A signal ends the waiting.
+func (l *Loop) poll(ms int, park bool) {
+	for {
+		n, e := l.epoll(l.epfd, l.events[:], ms, park)
+		switch {
+		case e == 0:
+			l.nev = n
+			return
+		case e != unix.EINTR:
+			panic(fmt.Sprintf("event loop %d: epoll_pwait: %v", l.id, e))
+		case ms != 0:
+			l.nev = 0
+			return
+		}
+	}
+}
+
+// mayHold reports whether a P is left for everybody else while every loop of
+// this process holds one.
+func (l *Loop) mayHold() bool { return int(running.Load()) < runtime.GOMAXPROCS(0) }
+
+// running is how many loops run in this process.
+var running atomic.Int32
+
+// setNow begins a turn, and the turn before counts as busy.
+func (l *Loop) setNow() {
+	from := l.mark
+	l.sleepEnds()
+	l.gauge.addBusy(from, l.mark)
 }
 
 // sleepBegins ends the busy stretch.
@@ -156,45 +171,12 @@ func (l *Loop) sleepBegins() {
 	l.mark = now
 }
 
-// sleepEnds begins one.
+// sleepEnds begins a busy stretch, and a turn: its time.
 func (l *Loop) sleepEnds() {
 	l.now = time.Now()
 	l.mark = int64(l.now.Sub(l.base))
 	l.gauge.since.Store(l.mark)
-}
-
-// setNow begins a turn: its time, and the turn before counts as busy.
-func (l *Loop) setNow() {
-	l.now = time.Now()
-	at := int64(l.now.Sub(l.base))
-	l.gauge.addBusy(l.mark, at)
-	l.mark = at
-	l.gauge.since.Store(at)
-}
-
-func (l *Loop) pollNow() int {
-	for {
-		n, e := l.epoll(l.epfd, l.events[:])
-		switch e {
-		case 0:
-			return n
-		case unix.EINTR:
-		default:
-			panic(fmt.Sprintf("event loop %d: epoll_pwait: %v", l.id, e))
-		}
-	}
-}
-
-// setDeadline makes the netpoller wake the loop for the wheel's next event. A
-// deadline that is too early stays: it costs one idle turn, less than setting it
-// for every timer that moves away.
-func (l *Loop) setDeadline(next int64, armed bool) {
-	switch {
-	case armed && (l.deadline <= 0 || next < l.deadline):
-		l.epf.SetReadDeadline(l.base.Add(time.Duration(next * tick)))
-		l.deadline = next
-	case !armed && l.deadline == noDeadline:
-		l.epf.SetReadDeadline(time.Time{})
-		l.deadline = 0
+	if l.nev > 0 {
+		l.event = l.mark
 	}
 }
