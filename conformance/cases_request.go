@@ -311,7 +311,7 @@ func badLength(id, title string, then func(Stream) error) Case {
 				whole <- err == nil
 				_ = b.Write(answer("200 OK", "stored"))
 			})
-			e.Must(then(s))
+			_ = then(s) // a reset at the sight of the first octet too many comes before our end
 			a := e.whole(s)
 			if !a.Malformed() && a.Reset == "" {
 				e.Fail("a reset, or a complete 4xx", "%v", a)
