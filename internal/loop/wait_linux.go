@@ -113,7 +113,7 @@ func (l *Loop) sleep(next int64, armed bool) {
 	from := l.mark
 	ms := -1
 	if armed {
-		ms = int(min((next*tick-from+tick-1)/tick, 1<<30))
+		ms = int(min(max(next-from/tick, 0), 1<<30))
 	}
 	if l.mayHold() && from-l.event < int64(quiet) {
 		l.poll(int(min(uint(ms), maxHold)), false)
@@ -126,7 +126,7 @@ func (l *Loop) sleep(next int64, armed bool) {
 	l.pacer.slept = l.mark - from
 	if at := l.wokenAt.Swap(0); at != 0 {
 		l.gauge.addDelay(l.mark, l.mark-at)
-	} else if l.nev == 0 && armed && l.mark >= next*tick {
+	} else if l.nev == 0 && armed && l.mark/tick >= next {
 		l.gauge.addDelay(l.mark, l.mark-next*tick)
 	}
 }
