@@ -169,11 +169,11 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// setProcs gives every loop a P of its own beside those of the goroutines: a loop
-// in traffic keeps its P while it sleeps.
+// setProcs sees to it that there are more Ps than loops: a loop in traffic keeps
+// its P while it sleeps.
 func setProcs(cores, loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(cores + loops)
+		runtime.GOMAXPROCS(max(cores, loops+1))
 	}
 }
 
