@@ -23,11 +23,10 @@ func TestTunnelLines(t *testing.T) {
 	var out bytes.Buffer
 	l := New(&out, "json", slog.LevelInfo)
 	tr := l.Trace()
-	i := sample
 	h := &bridge.Handshake{Path: "/chat?token=secret", Fields: bridge.Fields{{Name: "cookie", Value: "secret"}, {Name: "authorization", Value: "secret"}, {Name: "sec-websocket-protocol", Value: "secret"}}, Key: "secret"}
-	tr.Opened(i, h)
-	tr.Done(i, sampleEnd)
-	tr.Refused(i, &bridge.Refusal{Status: 502, Code: "bad-accept"})
+	tr.Opened(sample, h)
+	tr.Done(sample, sampleEnd)
+	tr.Refused(sample, &bridge.Refusal{Status: 502, Code: "bad-accept"})
 	l.Close()
 	if strings.Contains(out.String(), "secret") {
 		t.Errorf("a secret is in the log:\n%s", &out)

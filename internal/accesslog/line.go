@@ -11,7 +11,7 @@ import (
 )
 
 // line is a line of a tunnel in the making: octet for octet what slog's
-// handlers would write, at a third of their price. A gateway that opens and
+// handlers would write, at a quarter of their price. A gateway that opens and
 // closes tunnels all the time spends more on its log than on its parsers.
 type line struct {
 	b    []byte

@@ -46,7 +46,7 @@ func TestLine(t *testing.T) {
 
 // BenchmarkTunnelLines is the price of a tunnel's two lines.
 func BenchmarkTunnelLines(b *testing.B) {
-	l := &Log{line: line{}}
+	l := &Log{}
 	e := [2]event{{at: time.Now(), message: opened, tunnel: sample}, {at: time.Now(), message: ended, tunnel: sample, end: sampleEnd}}
 	b.ReportAllocs()
 	for b.Loop() {

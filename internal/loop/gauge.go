@@ -25,7 +25,7 @@ const (
 type gauge struct {
 	entries, timers atomic.Int64
 	posts           atomic.Uint64
-	since           atomic.Int64               // start of the busy stretch not yet counted; 0 while parked
+	since           atomic.Int64               // start of the busy stretch not yet counted; 0 while the loop sleeps
 	buckets         [busyBuckets]atomic.Uint64 // period number << 32 | busy ns in it
 	delay           atomic.Int64
 	worst           [2]atomic.Uint64 // second << 32 | µs

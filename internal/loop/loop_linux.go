@@ -54,7 +54,7 @@ type Loop struct {
 	wakers   sync.WaitGroup // posts that are about to write the eventfd
 	batch    []func()       // of the loop
 	pending  atomic.Int32   // len(posts)
-	awake    atomic.Bool    // the loop will look at posts before it parks
+	awake    atomic.Bool    // the loop will look at posts before it sleeps
 	wokenAt  atomic.Int64
 	state    atomic.Int32
 	stopping atomic.Bool
@@ -65,6 +65,7 @@ const (
 	stateNew int32 = iota
 	stateRunning
 	stateStopped
+
 	tick = int64(time.Millisecond)
 )
 
@@ -154,7 +155,7 @@ func (l *Loop) Run() {
 	running.Add(1)
 	defer running.Add(-1)
 	l.awake.Store(true)
-	l.sleepEnds()
+	l.beginTurn()
 	for !l.stopping.Load() {
 		l.wait()
 		l.turn()

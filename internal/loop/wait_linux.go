@@ -71,7 +71,7 @@ func (l *Loop) wait() {
 	next, armed := l.due()
 	if len(l.ready) > 0 || len(l.flush) > 0 || armed && next <= l.clock()/tick {
 		l.poll(0, false)
-		l.setNow()
+		l.nextTurn()
 		return
 	}
 	if !l.pacer.wants() || !l.paced() {
@@ -83,13 +83,13 @@ func (l *Loop) wait() {
 // there is then. Posts need not wake the loop meanwhile: it looks at them next.
 func (l *Loop) paced() bool {
 	if l.poll(0, false); l.nev > 0 || l.pending.Load() > 0 {
-		l.setNow()
+		l.nextTurn()
 		return true
 	}
-	l.sleepBegins()
+	l.beginSleep()
 	sysSleep(pace)
 	l.poll(0, false)
-	l.sleepEnds()
+	l.beginTurn()
 	n := l.nev + int(l.pending.Load())
 	l.pacer.brought(n)
 	return n > 0
@@ -106,10 +106,10 @@ func (l *Loop) sleep(next int64, armed bool) {
 	if l.pending.Load() > 0 {
 		l.awake.Store(true)
 		l.poll(0, false)
-		l.setNow()
+		l.nextTurn()
 		return
 	}
-	l.sleepBegins()
+	l.beginSleep()
 	from := l.mark
 	ms := -1
 	if armed {
@@ -122,7 +122,7 @@ func (l *Loop) sleep(next int64, armed bool) {
 		l.poll(ms, true)
 	}
 	l.awake.Store(true)
-	l.sleepEnds()
+	l.beginTurn()
 	l.pacer.slept = l.mark - from
 	if at := l.wokenAt.Swap(0); at != 0 {
 		l.gauge.addDelay(l.mark, l.mark-at)
@@ -156,23 +156,23 @@ func (l *Loop) mayHold() bool { return int(running.Load()) < runtime.GOMAXPROCS(
 // running is how many loops run in this process.
 var running atomic.Int32
 
-// setNow begins a turn, and the turn before counts as busy.
-func (l *Loop) setNow() {
+// nextTurn begins a turn right after another, which counts as busy.
+func (l *Loop) nextTurn() {
 	from := l.mark
-	l.sleepEnds()
+	l.beginTurn()
 	l.gauge.addBusy(from, l.mark)
 }
 
-// sleepBegins ends the busy stretch.
-func (l *Loop) sleepBegins() {
+// beginSleep ends the busy stretch.
+func (l *Loop) beginSleep() {
 	now := l.clock()
 	l.gauge.addBusy(l.mark, now)
 	l.gauge.since.Store(0)
 	l.mark = now
 }
 
-// sleepEnds begins a busy stretch, and a turn: its time.
-func (l *Loop) sleepEnds() {
+// beginTurn begins a busy stretch and a turn, and sets its time.
+func (l *Loop) beginTurn() {
 	l.now = time.Now()
 	l.mark = int64(l.now.Sub(l.base))
 	l.gauge.since.Store(l.mark)
