@@ -7,8 +7,9 @@ import (
 
 // table is the servers of a generation as they are now. It is never changed.
 type table struct {
-	list  []*endpoint
-	byTag map[string]*endpoint // of sticky cookies
+	list    []*endpoint
+	byTag   map[string]*endpoint // of sticky cookies
+	settled bool                 // every name was looked up once
 }
 
 // level is how choosy a pick is.

@@ -93,7 +93,7 @@ func (u *Upstream) lookup(e *entry) bool {
 		e.addrs = addrs
 	}
 	if first || err == nil && !slices.Equal(was, addrs) {
-		u.build()
+		u.rebuild()
 	}
 	u.mu.Unlock()
 	u.wake()

@@ -36,6 +36,7 @@ func (u *Upstream) Open(l bridge.Loop, h *bridge.Handshake, done func(bridge.Sid
 	u = u.serving()
 	o := &opening{u: u, l: l, h: h, done: done, want: u.ofHandshake(h)}
 	u.ledger.budget.earn(&u.config.Retry)
+	room := u.queueLength()
 	if u.ledger.tunnels.n.Load() == 0 {
 		if o.e = u.take(&o.want); o.e != nil {
 			o.began = l.Now()
@@ -43,7 +44,7 @@ func (u *Upstream) Open(l bridge.Loop, h *bridge.Handshake, done func(bridge.Sid
 			return o.cancel
 		}
 	}
-	o.wait()
+	o.wait(room)
 	return o.cancel
 }
 
@@ -53,13 +54,13 @@ func (o *opening) ask() {
 	o.stop = o.e.backend.Open(o.l, o.h, o.answered)
 }
 
-// wait joins the queue, or says that there is no room.
-func (o *opening) wait() {
+// wait joins the queue if it has room for so many, or says that it has not.
+func (o *opening) wait(room int) {
 	q := &o.u.ledger.tunnels
 	o.w = &waiter{want: &o.want, given: func(e *endpoint, err error) {
 		o.l.Post(func() { o.given(e, err) })
 	}}
-	if !q.join(o.w, o.u.queueLength()) {
+	if !q.join(o.w, room) {
 		err := o.u.serving().refusal()
 		o.l.Post(func() { o.given(nil, err) })
 		return
@@ -70,8 +71,10 @@ func (o *opening) wait() {
 }
 
 // queueLength is how many may wait: those for the first answer of the DNS too.
+// It is asked for before a place is: so that who finds no server, and the answer
+// is there a moment later, may wait for that moment.
 func (u *Upstream) queueLength() int {
-	if !u.settled.Load() {
+	if !u.table.Load().settled {
 		return max(u.config.QueueLength, waitForNames)
 	}
 	return u.config.QueueLength

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func TestLateLookup(t *testing.T) {
 	old := b.Upstream
 	b.follow(old, Config{}, 1, 1, 1)
 	old.mu.Lock()
-	old.build()
+	old.rebuild()
 	old.mu.Unlock()
 	for _, s := range b.Status() {
 		if s.State != Up {
@@ -110,6 +111,83 @@ func TestLateLookup(t *testing.T) {
 	if n := len(b.Status()); n != 3 {
 		t.Errorf("got %d servers, want 3", n)
 	}
+}
+
+// TestQueueDuringReloads: who waits is told nothing while generations change.
+func TestQueueDuringReloads(t *testing.T) {
+	c := Config{Limits: Limits{MaxTunnels: 1}, QueueLength: 1}
+	b := newBench(t, c, 1)
+	b.tunnel(want{})
+	told := make(chan error, 1)
+	w := &waiter{want: &want{}, given: func(_ *endpoint, err error) { told <- err }}
+	if !b.ledger.tunnels.join(w, 1) {
+		t.Fatal("got no room in the queue")
+	}
+	q, stop, stopped := &b.ledger.tunnels, make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				q.wake()
+			}
+		}
+	}()
+	for range 20000 {
+		u, err := New(b.config, b.env, b.Upstream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Start()
+		b.Upstream.Close()
+		b.Upstream = u
+	}
+	t.Cleanup(b.Upstream.Close)
+	close(stop)
+	<-stopped
+	select {
+	case err := <-told:
+		t.Errorf("got %v, want the client to wait: its server is in every generation", err)
+	default:
+	}
+}
+
+// TestNameComesBetween: a client that finds no server because no name is looked
+// up yet gets one that comes before it could join the queue.
+func TestNameComesBetween(t *testing.T) {
+	c := Config{Name: "app", Servers: []ServerConfig{{Address: "app.test:80"}}, ResolveInterval: time.Hour}
+	var u *Upstream
+	between := func() {}
+	now := func() time.Time {
+		f := between
+		between = func() {}
+		f()
+		return time.Unix(1e9, 0)
+	}
+	u, err := New(c, Env{Now: now}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As Start, without the lookup.
+	u.ledger.current.Store(u)
+	u.mu.Lock()
+	u.rebuild()
+	u.mu.Unlock()
+	t.Cleanup(u.Close)
+	between = func() {
+		e := u.entries[0]
+		u.mu.Lock()
+		e.settled, e.addrs = true, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}
+		u.rebuild()
+		u.mu.Unlock()
+	}
+	v, err := u.Visit(newRequest(t))
+	if err != nil {
+		t.Fatalf("got %v, want a place at the server", err)
+	}
+	v.Leave()
 }
 
 // TestForgotten: nothing is kept of a server that is gone and holds nothing.

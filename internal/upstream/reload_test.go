@@ -223,7 +223,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 				}
 				x, res, err := r.try()
 				if err != nil {
-					t.Errorf("client %d: got %v, %v, want a tunnel", i, res, err)
+					t.Errorf("client %d: got %v, %q, want a tunnel", i, err, said(res))
 					return
 				}
 				m := fmt.Sprint("message ", i)

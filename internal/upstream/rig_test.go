@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -181,6 +182,15 @@ func (r *rig) try(fields ...string) (*websocket.Conn, *http.Response, error) {
 	}
 	d := websocket.Dialer{HandshakeTimeout: wait}
 	return d.Dial("ws://"+r.addr+path, h)
+}
+
+// said is what a handshake was answered with instead of a tunnel.
+func said(r *http.Response) string {
+	if r == nil {
+		return "nothing"
+	}
+	content, _ := io.ReadAll(r.Body)
+	return r.Status + ": " + string(content)
 }
 
 // echo sends a message there and back.

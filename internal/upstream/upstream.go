@@ -33,7 +33,6 @@ type Upstream struct {
 	old     *Upstream // until Start
 	entries []*entry
 	table   atomic.Pointer[table]
-	settled atomic.Bool // every name was looked up once
 
 	ctx    context.Context
 	stop   context.CancelFunc
@@ -132,9 +131,9 @@ func (u *Upstream) Start() {
 		u.old = nil
 	}
 	u.ledger.mu.Lock()
+	u.build() // first: who asks sees no generation without its servers
 	u.ledger.current.Store(u)
 	u.ledger.mu.Unlock()
-	u.build()
 	u.mu.Unlock()
 	for _, e := range u.entries {
 		if e.host != "" {
@@ -172,20 +171,24 @@ func (u *Upstream) Close() {
 	u.wg.Wait()
 }
 
-// build makes the table anew. The caller holds mu.
+// rebuild makes the table anew unless a later generation serves. The caller holds
+// mu.
+func (u *Upstream) rebuild() {
+	u.ledger.mu.Lock()
+	defer u.ledger.mu.Unlock()
+	if u.ledger.current.Load() == u {
+		u.build()
+	}
+}
+
+// build makes the table. The caller holds mu and that of the ledger.
 func (u *Upstream) build() {
 	g := u.ledger
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.current.Load() != u {
-		return // a later generation serves
-	}
 	now := u.env.Now()
-	t := &table{byTag: make(map[string]*endpoint)}
+	t := &table{byTag: make(map[string]*endpoint), settled: true}
 	points := make(map[string]*endpoint)
-	settled := true
 	for _, e := range u.entries {
-		settled = settled && (e.host == "" || e.settled)
+		t.settled = t.settled && (e.host == "" || e.settled)
 		for _, addr := range e.addresses() {
 			id := e.id(addr)
 			p := u.points[id]
@@ -206,7 +209,6 @@ func (u *Upstream) build() {
 	}
 	u.points = points
 	u.table.Store(t)
-	u.settled.Store(settled)
 	g.forget(points)
 }
 
@@ -257,17 +259,22 @@ func (u *Upstream) grant(w *want) (*endpoint, error) {
 	if e := u.take(w); e != nil {
 		return e, nil
 	}
-	if len(u.table.Load().list) == 0 && u.settled.Load() {
-		return nil, u.refusal()
+	if t := u.table.Load(); len(t.list) == 0 && t.settled {
+		return nil, u.noServer()
 	}
 	return nil, nil
+}
+
+// noServer is the refusal when the names have no address.
+func (u *Upstream) noServer() *bridge.Refusal {
+	return &bridge.Refusal{Status: 502, Code: codeDNSFailed, Cause: u.lookupError()}
 }
 
 // refusal says why there is no place.
 func (u *Upstream) refusal() *bridge.Refusal {
 	list := u.table.Load().list
 	if len(list) == 0 {
-		return &bridge.Refusal{Status: 502, Code: codeDNSFailed, Cause: u.lookupError()}
+		return u.noServer()
 	}
 	if !slices.ContainsFunc(list, func(e *endpoint) bool { return !e.marks.has(drained) }) {
 		return busy(codeNoServer)
@@ -279,7 +286,7 @@ func (u *Upstream) refusal() *bridge.Refusal {
 // late says that there was no place in time.
 func (u *Upstream) late() *bridge.Refusal {
 	if len(u.table.Load().list) == 0 { // the DNS has not answered
-		return u.refusal()
+		return u.noServer()
 	}
 	u.ledger.stats.late.Add(1)
 	return busy(codeLate)

@@ -25,19 +25,20 @@ func (u *Upstream) Visit(r *http.Request) (*Visit, error) {
 	u = u.serving()
 	v := &Visit{u: u, want: u.ofRequest(r), tries: 1}
 	u.ledger.budget.earn(&u.config.Retry)
+	room := u.queueLength()
 	if u.ledger.asking.n.Load() == 0 {
 		v.e = u.take(&v.want)
 	}
 	if v.e == nil {
-		if err := v.wait(r.Context()); err != nil {
+		if err := v.wait(r.Context(), room); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
 }
 
-// wait waits for a place.
-func (v *Visit) wait(parent context.Context) error {
+// wait waits for a place if the queue has room for so many.
+func (v *Visit) wait(parent context.Context, room int) error {
 	type news struct {
 		e   *endpoint
 		err error
@@ -45,7 +46,7 @@ func (v *Visit) wait(parent context.Context) error {
 	q := &v.u.ledger.asking
 	given := make(chan news, 1)
 	w := &waiter{want: &v.want, given: func(e *endpoint, err error) { given <- news{e, err} }}
-	if !q.join(w, v.u.queueLength()) {
+	if !q.join(w, room) {
 		return v.u.serving().refusal()
 	}
 	q.wake()
