@@ -135,7 +135,7 @@ func TestQueueDuringReloads(t *testing.T) {
 			}
 		}
 	}()
-	for range 20000 {
+	for range 10000 {
 		u, err := New(b.config, b.env, b.Upstream)
 		if err != nil {
 			t.Fatal(err)
