@@ -9,10 +9,14 @@ type Field struct{ Name, Value string }
 // letter case (RFC 9110 section 5.1).
 type Fields []Field
 
+// same reports whether two names or tokens are the same. What is compared here is
+// ASCII, and mostly of different length.
+func same(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+
 // Get returns the value of the first field of that name, "" if there is none.
 func (f Fields) Get(name string) string {
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			return f[i].Value
 		}
 	}
@@ -23,7 +27,7 @@ func (f Fields) Get(name string) string {
 func (f Fields) Count(name string) int {
 	n := 0
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			n++
 		}
 	}
@@ -34,7 +38,7 @@ func (f Fields) Count(name string) int {
 func (f Fields) Values(name string) []string {
 	var v []string
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			v = append(v, f[i].Value)
 		}
 	}
@@ -45,7 +49,7 @@ func (f Fields) Values(name string) []string {
 func (f Fields) Without(name string) Fields {
 	out := f[:0]
 	for _, x := range f {
-		if !strings.EqualFold(x.Name, name) {
+		if !same(x.Name, name) {
 			out = append(out, x)
 		}
 	}
@@ -57,7 +61,7 @@ func (f Fields) Without(name string) Fields {
 // elements left out, until yield returns false.
 func (f Fields) Tokens(name string, yield func(string) bool) {
 	for i := range f {
-		if !strings.EqualFold(f[i].Name, name) {
+		if !same(f[i].Name, name) {
 			continue
 		}
 		for rest := f[i].Value; rest != ""; {
@@ -75,7 +79,7 @@ func (f Fields) Tokens(name string, yield func(string) bool) {
 func (f Fields) HasToken(name, token string) bool {
 	found := false
 	f.Tokens(name, func(t string) bool {
-		found = strings.EqualFold(t, token)
+		found = same(t, token)
 		return !found
 	})
 	return found

@@ -16,6 +16,9 @@ import (
 type line struct {
 	b    []byte
 	json bool
+
+	stamp  []byte // the time of the line before, as text
+	second int64  // of it
 }
 
 func (l *line) begin(at time.Time, level slog.Level, message string) {
@@ -26,10 +29,24 @@ func (l *line) begin(at time.Time, level slog.Level, message string) {
 		l.b = append(l.b, '"')
 	} else {
 		l.b = append(l.b, "time="...)
-		l.b = at.AppendFormat(l.b, "2006-01-02T15:04:05.000Z07:00")
+		l.b = append(l.b, l.text(at)...)
 	}
 	l.str("level", level.String())
 	l.str("msg", message)
+}
+
+// text is the time in a line of text. Many lines have a second in common.
+func (l *line) text(at time.Time) []byte {
+	const layout = "2006-01-02T15:04:05.000Z07:00"
+	if s := at.Unix(); s != l.second || l.stamp == nil {
+		l.second = s
+		l.stamp = at.AppendFormat(l.stamp[:0], layout)
+		return l.stamp
+	}
+	const point = len("2006-01-02T15:04:05.")
+	ms := at.Nanosecond() / 1e6
+	l.stamp[point], l.stamp[point+1], l.stamp[point+2] = byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10)
+	return l.stamp
 }
 
 func (l *line) end() []byte {

@@ -44,6 +44,23 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// TestLineTimes: the time is slog's from line to line, forward and back.
+func TestLineTimes(t *testing.T) {
+	var l line
+	at := time.Date(2026, 12, 31, 23, 59, 58, 0, time.FixedZone("", -3600))
+	for _, step := range []time.Duration{0, 7, 93, 900, -1, 999, 12000, -12000, 3600000} {
+		at = at.Add(step*time.Millisecond + 999*time.Microsecond)
+		var want bytes.Buffer
+		if err := slog.NewTextHandler(&want, nil).Handle(context.Background(), slog.NewRecord(at, slog.LevelInfo, "x", 0)); err != nil {
+			t.Fatal(err)
+		}
+		l.begin(at, slog.LevelInfo, "x")
+		if got := string(l.end()); got != want.String() {
+			t.Errorf("got %q, want %q", got, &want)
+		}
+	}
+}
+
 // BenchmarkTunnelLines is the price of a tunnel's two lines.
 func BenchmarkTunnelLines(b *testing.B) {
 	l := &Log{}

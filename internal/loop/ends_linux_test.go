@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // wantReset reads until the peer's socket reports a reset.
@@ -95,6 +98,57 @@ func TestResetSeenByARead(t *testing.T) {
 		t.Errorf("got %q and %v, want the tail and a reset by the peer", o.got.String(), o.fail)
 	}
 	empty(t, l)
+}
+
+// TestUrgentDataAheadOfTheFIN: a read stops where urgent data begins, which is no
+// end. The urgent octet itself is not part of the stream (RFC 6093 section 3).
+func TestUrgentDataAheadOfTheFIN(t *testing.T) {
+	l := newLoop(t)
+	o, peer := adopted(t, l)
+	on(t, l, func() { o.c.Bind(nil) }) // nobody reads until all of it is there
+	write(t, peer, "before ")
+	raw, err := peer.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte("!"), unix.MSG_OOB, nil) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	write(t, peer, "behind")
+	peer.CloseWrite()
+	until(t, l, "FIN at the socket", func() bool { return o.c.has(hup) })
+	on(t, l, func() { o.c.Bind(o) })
+	story(t, l, o, "data end")
+	if got := o.got.String(); got != "before behind" {
+		t.Errorf("got %q, want all of it", got)
+	}
+}
+
+// TestTailAndFINAtOnce: what comes ahead of the FIN is delivered, whoever takes it
+// and in however many pieces, and then the end.
+func TestTailAndFINAtOnce(t *testing.T) {
+	tail := strings.Repeat("0123456789", 20000) // more than one read
+	for _, take := range []int{len(tail), 7000} {
+		l := newLoop(t)
+		o, peer := adopted(t, l)
+		on(t, l, func() { o.c.Bind(nil) })
+		go func() {
+			io.WriteString(peer, tail)
+			peer.CloseWrite()
+		}()
+		until(t, l, "something at the socket", func() bool { return o.c.has(readable) })
+		on(t, l, func() {
+			o.want = take
+			o.c.Bind(o)
+		})
+		until(t, l, "the end", func() bool { return o.c.has(eof) })
+		turns(t, l, 2)
+		on(t, l, func() {
+			if o.got.String() != tail || !strings.HasSuffix(o.story(), "data end") {
+				t.Errorf("got %d octets and %q, want %d and the end", o.got.Len(), o.story(), len(tail))
+			}
+		})
+	}
 }
 
 func TestResetBehindTheFINIsNotOrderly(t *testing.T) {
