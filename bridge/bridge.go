@@ -265,10 +265,10 @@ func (p *opening) failed(r *Refusal) {
 // the limits. The refusal is nil if the handshake may go on.
 func (p *opening) admit() *Refusal {
 	b, h := p.bridge, p.offer.Handshake()
-	switch n := h.Fields.Count("Sec-WebSocket-Version"); {
-	case n == 0 && (h.Major == 1 || p.info.Service.RejectMissingVersion):
+	switch v := h.Fields.Values("Sec-WebSocket-Version"); {
+	case len(v) == 0 && (h.Major == 1 || p.info.Service.RejectMissingVersion):
 		return &Refusal{Status: 400, Code: "missing-version"}
-	case n > 1 || n == 1 && h.Fields.Get("Sec-WebSocket-Version") != "13": // RFC 6455 section 4.4
+	case len(v) > 1 || len(v) == 1 && v[0] != "13": // RFC 6455 section 4.4
 		return &Refusal{Status: 426, Code: "wrong-version", Fields: Fields{{"Sec-WebSocket-Version", "13"}}}
 	case b.draining.Load() != nil:
 		return b.busy("draining")
