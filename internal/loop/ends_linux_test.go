@@ -101,7 +101,7 @@ func TestResetSeenByARead(t *testing.T) {
 }
 
 // TestUrgentDataAheadOfTheFIN: a read stops where urgent data begins, which is no
-// end. The urgent octet itself is not part of the stream (RFC 6093 section 3).
+// end. The kernel takes the urgent octet itself out of the stream (RFC 6093 section 3.1).
 func TestUrgentDataAheadOfTheFIN(t *testing.T) {
 	l := newLoop(t)
 	o, peer := adopted(t, l)
