@@ -128,7 +128,7 @@ func (f *flow) Data(p []byte) int {
 
 // pass writes p and keeps account of what was taken.
 func (f *flow) pass(p []byte) int {
-	n := f.dst.Write(p)
+	n := f.write(p)
 	if n > 0 {
 		f.bytes += uint64(n)
 		f.messages += uint64(f.watch.feed(p[:n]))
@@ -143,6 +143,17 @@ func (f *flow) pass(p []byte) int {
 		f.blocked = 0
 	}
 	return n
+}
+
+// write hands p to the destination. Before the end of the source it may wait for
+// that, to go out in one packet.
+func (f *flow) write(p []byte) int {
+	if src, ok := f.src.(interface{ Ending() bool }); ok && src.Ending() {
+		if dst, ok := f.dst.(interface{ WriteMore(p []byte) int }); ok {
+			return dst.WriteMore(p)
+		}
+	}
+	return f.dst.Write(p)
 }
 
 // heard notes that the source is alive.

@@ -221,7 +221,7 @@ func (b *body) trailers(answer bool) (bridge.Fields, error) {
 	if len(b.trailer) <= 2 {
 		return nil, nil
 	}
-	return parseFields(string(b.trailer), nil, fieldRules{answer: answer, max: maxTrailerLine})
+	return parseFields(string(b.trailer), fieldRules{answer: answer, max: maxTrailerLine})
 }
 
 // coding is what the Transfer-Encoding of a message asks for.

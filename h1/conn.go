@@ -77,7 +77,8 @@ type conn struct {
 	timer bridge.Timer
 	stall bridge.Timer
 
-	req   *request
+	req   *request  // nil between two
+	held  request   // what req points to
 	body  body      // of the present request
 	work  *ordinary // stOrdinary
 	offer *offer    // stOffer
@@ -195,15 +196,16 @@ func (c *conn) request(head string) {
 	c.sniffing = false
 	c.s.count(func(n *Counters) *atomic.Uint64 { return &n.Requests })
 	rules := c.s.rules()
-	r, w := parseRequest(head, &rules)
-	c.req = &r
+	var w *wrong
+	c.held, w = parseRequest(head, &rules)
+	c.req = &c.held
 	if w != nil {
 		c.reject(w)
 		return
 	}
-	c.body = newBody(r.kind, r.length)
-	c.closing = r.close
-	if r.upgrade {
+	c.body = newBody(c.req.kind, c.req.length)
+	c.closing = c.req.close
+	if c.req.upgrade {
 		c.startOffer()
 	} else {
 		c.startOrdinary()
@@ -271,7 +273,7 @@ func (c *conn) dropContent(p []byte) int {
 
 // nextRequest makes the connection ready for another request (RFC 9112 section 9.3).
 func (c *conn) nextRequest() {
-	c.req = nil
+	c.req, c.held = nil, request{}
 	c.body = body{}
 	c.state = stHead
 	if c.fin || c.s.draining.Load() {

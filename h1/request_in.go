@@ -95,7 +95,7 @@ func parseRequest(head string, rules *requestRules) (r request, w *wrong) {
 		return r, w
 	}
 	var err error
-	if r.all, err = parseFields(rest, make(bridge.Fields, 0, 12), fieldRules{max: rules.maxFields}); err != nil {
+	if r.all, err = parseFields(rest, fieldRules{max: rules.maxFields}); err != nil {
 		return r, headError(err)
 	}
 	if w := r.contentFraming(); w != nil {

@@ -50,7 +50,7 @@ func parseResponse(head string, maxFields int) (response, error) {
 		return r, errStart
 	}
 	var err error
-	r.fields, err = parseFields(rest, make(bridge.Fields, 0, 8), fieldRules{answer: true, max: maxFields})
+	r.fields, err = parseFields(rest, fieldRules{answer: true, max: maxFields})
 	return r, err
 }
 

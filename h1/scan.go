@@ -198,9 +198,10 @@ type fieldRules struct {
 	max    int  // lines
 }
 
-// parseFields reads field lines, each with its CRLF (RFC 9112 section 5), and
-// appends them to dst. The strings share s.
-func parseFields(s string, dst bridge.Fields, r fieldRules) (bridge.Fields, error) {
+// parseFields reads field lines, each with its CRLF (RFC 9112 section 5). The
+// strings share s.
+func parseFields(s string, r fieldRules) (bridge.Fields, error) {
+	dst := make(bridge.Fields, 0, min(strings.Count(s, "\n"), r.max))
 	for s != "" {
 		i := strings.IndexByte(s, '\n')
 		line := s[:i-1]

@@ -49,6 +49,13 @@ func (s *stream) Write(p []byte) int {
 	return n
 }
 
+// Ending reports, within Far.Data, that the end of the stream follows: it came on
+// this DATA frame (RFC 9113 section 6.1).
+func (s *stream) Ending() bool {
+	r := &s.c.in
+	return r.data == s && r.left+r.pad == 0 && r.head.flags&flagEndStream != 0
+}
+
 // Resume implements bridge.Side.
 func (s *stream) Resume() {
 	if s.has(paused) {

@@ -162,7 +162,7 @@ func (l *Log) tunnel(e *event) {
 	t, end, out := e.tunnel, e.end, &l.line
 	out.begin(e.at, e.level, e.message)
 	out.count("id", t.ID)
-	out.str("client", t.Client.Remote.String())
+	out.addr("client", t.Client.Remote)
 	out.integer("http", t.Major)
 	out.str("host", t.Authority)
 	out.str("path", t.Path)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 	"unicode"
@@ -85,6 +86,21 @@ func (l *line) str(name, v string) {
 	}
 }
 
+func (l *line) addr(name string, v netip.AddrPort) {
+	if !v.IsValid() || v.Addr().Zone() != "" { // a zone may hold anything
+		l.str(name, v.String())
+		return
+	}
+	l.key(name)
+	if l.json {
+		l.b = append(l.b, '"')
+	}
+	l.b = v.AppendTo(l.b)
+	if l.json {
+		l.b = append(l.b, '"')
+	}
+}
+
 func (l *line) integer(name string, v int) {
 	l.key(name)
 	l.b = strconv.AppendInt(l.b, int64(v), 10)
@@ -112,16 +128,25 @@ func (l *line) boolean(name string, v bool) {
 
 // bare reports whether v needs no quotes in a line of text.
 func bare(v string) bool {
-	for _, r := range v {
-		switch {
-		case r <= ' ' || r == '"' || r == '=':
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c <= ' ' || c == '"' || c == '=':
 			return false
-		case r < utf8.RuneSelf:
-		case r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r):
-			return false
+		case c >= utf8.RuneSelf:
+			return printable(v[i:])
 		}
 	}
 	return v != ""
+}
+
+// printable is bare for what is not ASCII alone.
+func printable(v string) bool {
+	for _, r := range v {
+		if r <= ' ' || r == '"' || r == '=' || r == utf8.RuneError || r >= utf8.RuneSelf && (unicode.IsSpace(r) || !unicode.IsPrint(r)) {
+			return false
+		}
+	}
+	return true
 }
 
 // safe reports whether v needs no escapes in JSON.

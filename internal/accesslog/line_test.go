@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -39,6 +40,23 @@ func TestLine(t *testing.T) {
 				if got := string(l.end()); got != want.String() {
 					t.Errorf("json %v, text %q, float %g:\ngot  %swant %s", json, text, f, got, &want)
 				}
+			}
+		}
+	}
+}
+
+// TestLineAddr: an address is the text of its own.
+func TestLineAddr(t *testing.T) {
+	for _, at := range []netip.AddrPort{
+		{}, netip.MustParseAddrPort("192.0.2.7:8080"), netip.MustParseAddrPort("[2001:db8::1]:443"),
+		netip.AddrPortFrom(netip.MustParseAddr("fe80::1%a=\" b"), 1), netip.AddrPortFrom(netip.MustParseAddr("::ffff:192.0.2.7"), 65535),
+	} {
+		for _, json := range []bool{false, true} {
+			got, want := line{json: json}, line{json: json}
+			got.addr("client", at)
+			want.str("client", at.String())
+			if string(got.b) != string(want.b) {
+				t.Errorf("json %v: got %s, want %s", json, got.b, want.b)
 			}
 		}
 	}

@@ -151,22 +151,23 @@ func (l *listener) paused(err error, d time.Duration) {
 
 // accepted gives a cleartext connection to a loop, on the accepting loop.
 func (l *listener) accepted(a loop.Accepted) {
-	to := l.g.loops.Pick()
-	adopt := func() {
-		c, err := to.Adopt(a)
-		if err != nil {
-			return
-		}
-		if f := l.front.Load(); f.h1 != nil {
-			f.h1.Serve(to, c, l.client(c, nil))
-		} else {
-			f.h2.Serve(to, c, l.client(c, nil))
-		}
-	}
-	if to == l.home {
-		adopt()
-	} else if !to.TryPost(adopt) {
+	if to := l.g.loops.Pick(); to == l.home {
+		l.place(to, a)
+	} else if !to.TryPost(func() { l.place(to, a) }) {
 		a.Close()
+	}
+}
+
+// place serves a cleartext connection, on its loop.
+func (l *listener) place(on *loop.Loop, a loop.Accepted) {
+	c, err := on.Adopt(a)
+	if err != nil {
+		return
+	}
+	if f := l.front.Load(); f.h1 != nil {
+		f.h1.Serve(on, c, l.client(c, nil))
+	} else {
+		f.h2.Serve(on, c, l.client(c, nil))
 	}
 }
 

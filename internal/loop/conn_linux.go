@@ -27,6 +27,7 @@ type Conn struct {
 	fd     int32
 	slot   int32
 	flags  connFlags
+	bare   uint8 // small writes that it may do before it has its options
 	remote netip.AddrPort
 }
 
@@ -48,6 +49,7 @@ const (
 	discard                        // input is read and dropped
 	detached                       // the owner is gone; the loop ends the socket
 	dead                           // closed
+	ending                         // what Data delivers now is all
 )
 
 func (c *Conn) has(f connFlags) bool { return c.flags&f != 0 }
@@ -142,12 +144,27 @@ func (c *Conn) Write(p []byte) int {
 	if c.tls != nil {
 		return c.tls.write(p)
 	}
-	return c.send(p)
+	return c.send(p, 0)
 }
 
+// WriteMore is Write for octets behind which more, or the end, comes in this turn:
+// the kernel keeps the last of them for the packet that brings that.
+func (c *Conn) WriteMore(p []byte) int {
+	if c.tls != nil || len(p) == 0 || c.fail != nil || c.has(blocked|wrClosed|dead) {
+		return c.Write(p)
+	}
+	return c.send(p, unix.MSG_MORE)
+}
+
+// Ending reports, within Data, that the peer's end follows it in this turn.
+func (c *Conn) Ending() bool { return c.has(ending) }
+
 // send writes to the socket. A failure is remembered and told later.
-func (c *Conn) send(p []byte) int {
-	n, e := sysSend(c.fd, p)
+func (c *Conn) send(p []byte, flags uintptr) int {
+	if c.bare > 0 {
+		c.dress(len(p))
+	}
+	n, e := sysSend(c.fd, p, flags)
 	if e != 0 && e != unix.EAGAIN {
 		c.remember(e)
 		return 0

@@ -30,12 +30,13 @@ type dial struct {
 	pause   time.Duration
 }
 
-// Dial connects on the loop, without blocking: network "tcp" to addr, with
-// TCP_NODELAY, NotSentLowat and, once it has lasted for a second, keep-alive, or
-// "unix" to path. done comes once, on the loop, never before Dial returns and never
-// after cancel; its error says what was dialled and wraps the cause: a
-// syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn is without an owner
-// until Bind. On the loop, as is cancel.
+// Dial connects on the loop, without blocking: network "tcp" to addr, or "unix" to
+// path. A TCP connection has TCP_NODELAY, NotSentLowat and keep-alive once it has
+// lasted for a second, the first two from its third or first large write on already.
+// done comes once, on the loop, never before Dial returns and never after cancel;
+// its error says what was dialled and wraps the cause: a syscall.Errno,
+// os.ErrDeadlineExceeded or ErrStopped. The Conn is without an owner until Bind. On
+// the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
 	d := &dial{loop: l, done: done, addr: addr, path: path, keep: o.KeepAlive, fd: -1}
 	if d.err = d.open(network, path, o); d.err == nil {
@@ -77,9 +78,6 @@ func (d *dial) open(network, path string, o DialOptions) error {
 		// Who dials sends at once: the ACK of the handshake rides on that and
 		// saves both ends a packet. The kernel sends it alone if nothing comes.
 		sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
-		if err := setOptions(int(fd), -1); err != nil {
-			return err
-		}
 		return bindSource(int(fd), o.Source)
 	}
 	return nil

@@ -132,6 +132,49 @@ func TestDialTCP(t *testing.T) {
 	}
 }
 
+// Two small writes go out without TCP_NODELAY and a bound of what is not sent; the
+// third, or a large one, has both.
+func TestDialSetsOptionsWhenTheyMatter(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		writes []int
+		want   int
+	}{
+		{"nothing written", nil, 0},
+		{"two small writes", []int{bareWrite, 1}, 0},
+		{"a third", []int{1, 1, 1}, 1},
+		{"a large one first", []int{bareWrite + 1}, 1},
+		{"a large one behind a small one", []int{1, bareWrite + 1}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLoop(t)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			d := await(t, dialOn(t, l, "tcp", netip.MustParseAddrPort(ln.Addr().String()), "", DialOptions{KeepAlive: -1}, nil), "a connection")
+			if d.err != nil {
+				t.Fatal(d.err)
+			}
+			on(t, l, func() {
+				for _, n := range c.writes {
+					if got := d.c.Write(pattern(n)); got != n {
+						t.Errorf("got %d octets written, want %d", got, n)
+					}
+				}
+				if got := intOption(t, d.c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); got != c.want {
+					t.Errorf("got TCP_NODELAY %d, want %d", got, c.want)
+				}
+				if got := intOption(t, d.c.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); got != c.want*NotSentLowat {
+					t.Errorf("got TCP_NOTSENT_LOWAT %d, want %d", got, c.want*NotSentLowat)
+				}
+				d.c.Reset(ReasonInternal)
+			})
+		})
+	}
+}
+
 // The server speaks before the client is bound: the edge that says so has gone by
 // with the connect.
 func TestDialToAServerThatSpeaksFirst(t *testing.T) {

@@ -139,7 +139,13 @@ func (c *Conn) pullPlain() {
 		}
 		switch {
 		case n > 0:
-			if !c.deliver(buf[:n]) {
+			// A short read where the FIN is known: it lies right behind.
+			if n < len(buf) && c.has(hup) && !c.has(sockErr) {
+				c.set(ending)
+			}
+			more := c.deliver(buf[:n])
+			c.clear(ending)
+			if !more {
 				return
 			}
 		case e == 0:

@@ -47,8 +47,8 @@ func sysPeek(fd int32, p []byte) (int, unix.Errno) {
 }
 
 // sysSend writes without waiting and without SIGPIPE.
-func sysSend(fd int32, p []byte) (int, unix.Errno) {
-	return sysIO(unix.SYS_SENDTO, fd, p, unix.MSG_NOSIGNAL)
+func sysSend(fd int32, p []byte, flags uintptr) (int, unix.Errno) {
+	return sysIO(unix.SYS_SENDTO, fd, p, unix.MSG_NOSIGNAL|flags)
 }
 
 func sysIO(call uintptr, fd int32, p []byte, flags uintptr) (int, unix.Errno) {

@@ -294,7 +294,7 @@ func (s *Shim) emit() {
 		return
 	}
 	if s.out == nil {
-		p = p[c.send(p):]
+		p = p[c.send(p, 0):]
 		if len(p) == 0 || c.fail != nil {
 			return
 		}
@@ -314,7 +314,7 @@ func (s *Shim) drain() bool {
 		return true
 	}
 	c := s.c
-	s.off += c.send(s.out[s.off:])
+	s.off += c.send(s.out[s.off:], 0)
 	if c.fail == nil && s.off < len(s.out) {
 		return false
 	}

@@ -2,10 +2,18 @@ package loop
 
 import "time"
 
-// youth is how long a dialled connection goes without keep-alive: the calls that
-// set it are a tenth of what a tunnel costs that is closed again at once, and the
-// first probe is due much later.
-const youth = time.Second
+// A dialled connection gets its options when they begin to matter: the calls that
+// set them are a tenth of what a tunnel costs that is closed again at once.
+//
+// Keep-alive comes after youth: the first probe is due much later. TCP_NODELAY and
+// TCP_NOTSENT_LOWAT may come earlier, with its third write or its first of more than
+// bareWrite octets. The two before are a handshake and what follows its answer: each finds
+// nothing under way that it would have to wait for.
+const (
+	youth      = time.Second
+	bareWrites = 2
+	bareWrite  = 1 << 10
+)
 
 // young is a dialled connection that has no keep-alive yet.
 type young struct {
@@ -16,17 +24,22 @@ type young struct {
 
 // raise remembers a connection that was dialled in this turn.
 func (l *Loop) raise(c *Conn, keep time.Duration) {
-	if keep = orDefault(keep); keep > 0 && c.remote.IsValid() {
+	if !c.remote.IsValid() {
+		return // a unix socket
+	}
+	c.bare = bareWrites + 1
+	if keep = orDefault(keep); keep > 0 {
 		l.young = append(l.young, young{c, keep, int64(l.now.Add(youth).Sub(l.base)) / tick})
 	}
 }
 
-// grow sets the keep-alive of those that have lasted.
+// grow sets the options of those that have lasted.
 func (l *Loop) grow() {
 	n, now := 0, int64(l.now.Sub(l.base))/tick
 	for ; n < len(l.young) && l.young[n].due <= now; n++ {
 		if y := &l.young[n]; !y.c.has(dead) {
-			_ = setKeepAlive(int(y.c.fd), y.keep) // it cannot fail on a TCP socket
+			y.c.bare = 0
+			_ = setOptions(int(y.c.fd), y.keep) // it cannot fail on a TCP socket
 		}
 	}
 	if n == 0 {
@@ -36,6 +49,15 @@ func (l *Loop) grow() {
 	clear(l.young[left:])
 	if l.young = l.young[:left]; left == 0 && cap(l.young) > 256 {
 		l.young = nil // a burst does not stay
+	}
+}
+
+// dress gives a dialled connection its options before a write of n octets, if it
+// is time.
+func (c *Conn) dress(n int) {
+	if c.bare--; c.bare == 0 || n > bareWrite {
+		c.bare = 0
+		_ = setOptions(int(c.fd), -1) // it cannot fail on a TCP socket
 	}
 }
 
