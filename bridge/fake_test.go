@@ -20,6 +20,7 @@ func newFakeLoop() *fakeLoop {
 
 func (l *fakeLoop) Now() time.Time                  { return l.now }
 func (l *fakeLoop) After(d time.Duration, t *Timer) { l.timers[t] = l.now.Add(d) }
+func (l *fakeLoop) Yield()                          {}
 func (l *fakeLoop) TurnEnd(f Flusher)               { l.Post(f.Flush) }
 func (l *fakeLoop) Buffer(n int) []byte             { return make([]byte, 0, n) }
 func (l *fakeLoop) Free([]byte)                     {}

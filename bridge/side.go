@@ -54,6 +54,8 @@ type Loop interface {
 	// TurnEnd calls f.Flush once at the end of this turn. The caller sees to
 	// it that it asks only once a turn.
 	TurnEnd(f Flusher)
+	// Yield lets goroutines that this turn has woken run before the next turn.
+	Yield()
 	// Buffer returns an empty slice with room for at least n octets; Free
 	// gives it back.
 	Buffer(n int) []byte

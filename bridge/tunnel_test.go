@@ -591,3 +591,54 @@ func TestRelayAllocates(t *testing.T) {
 		t.Errorf("allocations per relayed message: got %v, want 0", n)
 	}
 }
+
+// holdingSide knows when its end follows, and can hold back what it writes.
+type holdingSide struct {
+	fakeSide
+	ending bool
+	held   []byte
+}
+
+func (s *holdingSide) Ending() bool { return s.ending }
+func (s *holdingSide) WriteMore(p []byte) int {
+	s.held = append(s.held, p...)
+	return len(p)
+}
+
+// TestLastOctetsGoWithTheEnd: only what the end follows is held for it, and only by
+// those that can.
+func TestLastOctetsGoWithTheEnd(t *testing.T) {
+	r := newRig(t, &Service{})
+	client := &holdingSide{fakeSide: fakeSide{loop: r.loop, room: 1 << 20}}
+	backend := &holdingSide{fakeSide: fakeSide{loop: r.loop, room: 1 << 20}}
+	r.b.Serve(&holdingOffer{r.offer, client}, r.s)
+	r.be.done(backend, nil, nil)
+	r.loop.run()
+	client.send(frame(0x81, true, []byte("one")))
+	if want := frame(0x81, true, []byte("one")); !bytes.Equal(backend.got, want) || backend.held != nil {
+		t.Errorf("ahead of the end: got %x written and %x held, want %x and nothing", backend.got, backend.held, want)
+	}
+	client.ending = true
+	client.send(frame(0x88, true, []byte{3, 0xe8}))
+	client.end()
+	if want := frame(0x88, true, []byte{3, 0xe8}); !bytes.Equal(backend.held, want) || backend.ends != 1 {
+		t.Errorf("with the end: got %x held and %d ends, want %x and 1", backend.held, backend.ends, want)
+	}
+
+	r = newRig(t, &Service{})
+	plain := &holdingSide{fakeSide: fakeSide{loop: r.loop, room: 1 << 20}, ending: true}
+	r.b.Serve(&holdingOffer{r.offer, plain}, r.s)
+	r.be.done(r.backend, nil, nil)
+	r.loop.run()
+	plain.send(frame(0x88, true, nil))
+	if want := frame(0x88, true, nil); !bytes.Equal(r.backend.got, want) {
+		t.Errorf("to a side that holds nothing: got %x, want %x", r.backend.got, want)
+	}
+}
+
+type holdingOffer struct {
+	*fakeOffer
+	side Side
+}
+
+func (o *holdingOffer) Accept(f Fields) Side { o.fakeOffer.Accept(f); return o.side }

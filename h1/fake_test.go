@@ -27,6 +27,7 @@ func newFakeLoop() *fakeLoop {
 
 func (l *fakeLoop) Post(f func())                          { l.posts <- f }
 func (l *fakeLoop) Now() time.Time                         { return l.now }
+func (l *fakeLoop) Yield()                                 {}
 func (l *fakeLoop) TurnEnd(f bridge.Flusher)               { l.ends = append(l.ends, f) }
 func (l *fakeLoop) Buffer(n int) []byte                    { l.lent++; return make([]byte, 0, max(n, 512)) }
 func (l *fakeLoop) Free([]byte)                            { l.lent-- }

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -367,5 +368,25 @@ func TestRefuseStream(t *testing.T) {
 	p.want("HEADERS 1 502 end", "RST_STREAM 1 NO_ERROR")
 	if src.resets != 1 {
 		t.Errorf("got %d resets of the backend, want 1", src.resets)
+	}
+}
+
+// TestEndingOnTheLastFrame: a stream knows of octets that END_STREAM follows them
+// (RFC 9113 section 6.1): on their own frame, whole and without padding to come.
+func TestEndingOnTheLastFrame(t *testing.T) {
+	p := newPeer(t, nil)
+	r := newRecorder()
+	side := p.tunnel(1, r).(interface{ Ending() bool })
+	var got []bool
+	r.onData = func([]byte) { got = append(got, side.Ending()) }
+	p.data(1, false, "first")
+	last := rawFrame(frameData, flagEndStream, 1, []byte("last")...)
+	p.send(last[:len(last)-2]) // in two pieces
+	p.send(last[len(last)-2:])
+	if want := []bool{false, false, true}; !slices.Equal(got, want) || r.ended != 1 {
+		t.Errorf("got ending %v and %d ends, want %v and 1", got, r.ended, want)
+	}
+	if side.Ending() {
+		t.Error("got ending outside of Data")
 	}
 }

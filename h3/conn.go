@@ -54,6 +54,7 @@ type conn struct {
 	timer     bridge.Timer
 	timerAt   time.Time
 	idleSince time.Time
+	looked    time.Time // when the client's address was last asked for
 	drainAt   time.Time // when the final GOAWAY is due
 	heads     int       // streams whose head is not complete
 	leaving   int       // streams that are over but for octets that wait
@@ -295,8 +296,13 @@ func (c *conn) slowLeavers(now time.Time) time.Time {
 	return next
 }
 
+// followed is how long a change of the client's address may go unnoticed beside
+// the octets of tunnels. A request is always told where it comes from.
+const followed = 100 * time.Millisecond
+
 // follow notices that the client's address has changed (RFC 9000 section 9).
 func (c *conn) follow() {
+	c.looked = c.sh.loop.Now()
 	at := c.q.remote()
 	if at == c.client.Remote || !at.IsValid() {
 		return

@@ -380,6 +380,7 @@ func (st *qstream) write(p []byte) {
 		st.waiting = append(st.waiting, p...)
 	case st.loose+len(p) <= looseMax && st.out.TryWriteAll(p) == nil:
 		st.loose += len(p)
+		st.x.loop.Yield()
 	default:
 		st.writing = true
 		go st.flush(append(make([]byte, 0, len(p)), p...))

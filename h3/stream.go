@@ -48,7 +48,9 @@ func (s *stream) has(f flags) bool { return s.flags&f != 0 }
 
 // data implements receiver.
 func (s *stream) data(p []byte, fin bool) int {
-	s.c.follow()
+	if c := s.c; !s.has(headDone) || c.sh.loop.Now().Sub(c.looked) >= followed {
+		c.follow()
+	}
 	n := 0
 	for n < len(p) && !s.has(isCut) {
 		k, err := s.step(p[n:], fin)

@@ -394,11 +394,14 @@ func TestMove(t *testing.T) {
 	p.loop.Sleep(15 * time.Second) // of a silent client it is seen by the clock
 	p.q.at = netip.MustParseAddrPort("203.0.113.1:6")
 	p.data(0, false, "lives")
-	if string(far.got) != "lives" || far.brokens != 0 {
-		t.Errorf("got %q and %d breaks, want lives and 0", far.got, far.brokens)
+	p.q.at = netip.MustParseAddrPort("203.0.113.1:7")
+	p.loop.Sleep(followed) // of one that speaks, by what it says, this much later
+	p.data(0, false, " on")
+	if string(far.got) != "lives on" || far.brokens != 0 {
+		t.Errorf("got %q and %d breaks, want lives on and 0", far.got, far.brokens)
 	}
-	want := "[192.0.2.1:1234 -> 198.51.100.7:9, now 198.51.100.7:9 198.51.100.7:9 -> 203.0.113.1:5, now 203.0.113.1:5 203.0.113.1:5 -> 203.0.113.1:6, now 203.0.113.1:6]"
-	if got := fmt.Sprint(moves); got != want || p.srv.Counters.Moved.Load() != 3 {
+	want := "[192.0.2.1:1234 -> 198.51.100.7:9, now 198.51.100.7:9 198.51.100.7:9 -> 203.0.113.1:5, now 203.0.113.1:5 203.0.113.1:5 -> 203.0.113.1:6, now 203.0.113.1:6 203.0.113.1:6 -> 203.0.113.1:7, now 203.0.113.1:7]"
+	if got := fmt.Sprint(moves); got != want || p.srv.Counters.Moved.Load() != 4 {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -48,7 +48,8 @@ func TestLine(t *testing.T) {
 // TestLineAddr: an address is the text of its own.
 func TestLineAddr(t *testing.T) {
 	for _, at := range []netip.AddrPort{
-		{}, netip.MustParseAddrPort("192.0.2.7:8080"), netip.MustParseAddrPort("[2001:db8::1]:443"),
+		{},
+		netip.MustParseAddrPort("192.0.2.7:8080"), netip.MustParseAddrPort("[2001:db8::1]:443"),
 		netip.AddrPortFrom(netip.MustParseAddr("fe80::1%a=\" b"), 1), netip.AddrPortFrom(netip.MustParseAddr("::ffff:192.0.2.7"), 65535),
 	} {
 		for _, json := range []bool{false, true} {

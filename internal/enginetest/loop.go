@@ -53,6 +53,7 @@ func (l *Loop) After(d time.Duration, t *bridge.Timer) {
 }
 
 func (l *Loop) Now() time.Time           { return l.Clock }
+func (l *Loop) Yield()                   {}
 func (l *Loop) TurnEnd(f bridge.Flusher) { l.Ends = append(l.Ends, f) }
 
 func class(n int) int {

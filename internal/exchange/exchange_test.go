@@ -27,6 +27,7 @@ type testLoop struct {
 func (l *testLoop) Post(f func())                          { l.posts <- f }
 func (l *testLoop) Now() time.Time                         { return time.Now() }
 func (l *testLoop) After(_ time.Duration, t *bridge.Timer) { l.timers = append(l.timers, t) }
+func (l *testLoop) Yield()                                 {}
 func (l *testLoop) TurnEnd(f bridge.Flusher)               { l.Post(f.Flush) }
 func (l *testLoop) Buffer(n int) []byte                    { return make([]byte, 0, n) }
 func (l *testLoop) Free([]byte)                            {}

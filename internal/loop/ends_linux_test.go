@@ -452,3 +452,64 @@ func TestResetCompleteLetsTheTailArrive(t *testing.T) {
 		}
 	})
 }
+
+// TestEnding: an owner knows of octets that the end follows them, if it does.
+func TestEnding(t *testing.T) {
+	l := newLoop(t)
+	for _, fin := range []bool{true, false} {
+		o, peer := adopted(t, l)
+		on(t, l, func() { o.c.Bind(nil) })
+		write(t, peer, "tail")
+		if fin {
+			peer.CloseWrite()
+		}
+		until(t, l, "all of it at the socket", func() bool { return o.c.has(readable) && o.c.has(hup) == fin })
+		on(t, l, func() {
+			o.take = func(p []byte) int {
+				if got := o.c.Ending(); got != fin {
+					t.Errorf("FIN behind it %v: got ending %v", fin, got)
+				}
+				return len(p)
+			}
+			o.c.Bind(o)
+		})
+		until(t, l, "the octets", func() bool { return o.got.String() == "tail" })
+		on(t, l, func() {
+			if o.c.Ending() {
+				t.Error("got ending outside of Data")
+			}
+			o.c.Reset(ReasonInternal)
+		})
+	}
+}
+
+// TestWriteMore: the octets go out with what follows them.
+func TestWriteMore(t *testing.T) {
+	l := newLoop(t)
+	for _, next := range []struct {
+		name string
+		do   func(*Conn)
+		want string
+	}{
+		{"the end", (*Conn).CloseWrite, "close"},
+		{"more", func(c *Conn) { c.Write([]byte(" more")); c.CloseWrite() }, "close more"},
+	} {
+		o, peer := adopted(t, l)
+		on(t, l, func() {
+			if n := o.c.WriteMore([]byte("close")); n != 5 {
+				t.Errorf("%s: got %d octets taken, want 5", next.name, n)
+			}
+			if n, err := unix.IoctlGetInt(int(o.c.fd), unix.SIOCOUTQNSD); n != 5 || err != nil {
+				t.Errorf("%s: got %d octets not sent, %v; want 5", next.name, n, err)
+			}
+			next.do(o.c)
+			if n := o.c.WriteMore([]byte("late")); n != 0 {
+				t.Errorf("%s: got %d octets taken behind the end, want 0", next.name, n)
+			}
+		})
+		if got := readAll(t, peer); string(got) != next.want {
+			t.Errorf("%s: got %q, want %q", next.name, got, next.want)
+		}
+		peer.Close()
+	}
+}

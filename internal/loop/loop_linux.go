@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type Loop struct {
 	slots          []slot
 	vacant         int32 // head of the list of free slots; 0 none
 	entries        int
+	yield          bool // goroutines want the P after this turn
 	ended          bool // sockets are closed, nothing registers any more
 	wheel          wheel
 	ready, running []entry
@@ -147,6 +149,11 @@ func (l *Loop) After(d time.Duration, t *Timer) {
 // the loop.
 func (l *Loop) TurnEnd(f Flusher) { l.flush = append(l.flush, f) }
 
+// Yield lets the goroutines that this turn has woken run before the next one. A
+// loop that sleeps keeps its P (see sleep): they would wait until another P has
+// nothing else to do. On the loop.
+func (l *Loop) Yield() { l.yield = true }
+
 // Run is the loop itself. It returns after Stop. The caller gives it a goroutine.
 func (l *Loop) Run() {
 	if !l.state.CompareAndSwap(stateNew, stateRunning) {
@@ -185,6 +192,10 @@ func (l *Loop) turn() {
 	l.grow()
 	l.runPosts()
 	l.runFlush()
+	if l.yield {
+		l.yield = false
+		runtime.Gosched()
+	}
 	l.gauge.entries.Store(int64(l.entries))
 	l.gauge.timers.Store(int64(l.wheel.count))
 }

@@ -3,8 +3,10 @@ package loop
 import (
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -424,5 +426,32 @@ func TestGroupStartAndStop(t *testing.T) {
 		if l.TryPost(func() {}) {
 			t.Errorf("got loop %d running, want it stopped", l.ID())
 		}
+	}
+}
+
+// TestYield: what a turn has woken runs before the loop has had many more, though
+// the loop never sleeps and no other P is there.
+func TestYield(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	l := newLoop(t)
+	var ran atomic.Bool
+	turns := make(chan int, 1)
+	on(t, l, func() {
+		go ran.Store(true)
+		n := 0
+		var again func()
+		again = func() {
+			if ran.Load() {
+				turns <- n
+				return
+			}
+			n++
+			l.Yield()
+			l.Post(again)
+		}
+		again()
+	})
+	if n := await(t, turns, "the goroutine"); n > 3 {
+		t.Errorf("got %d turns before it ran, want 3 at most", n)
 	}
 }

@@ -58,6 +58,7 @@ func (l *Loop) TryPost(func()) bool                      { return false }
 func (l *Loop) Now() time.Time                           { return time.Time{} }
 func (l *Loop) After(time.Duration, *Timer)              {}
 func (l *Loop) TurnEnd(Flusher)                          {}
+func (l *Loop) Yield()                                   {}
 func (l *Loop) Stats() Stats                             { return Stats{} }
 func (l *Loop) Busy() float64                            { return 0 }
 func (l *Loop) Adopt(Accepted) (*Conn, error)            { return nil, errLinux }

@@ -22,6 +22,7 @@ func (p *posts) Post(f func())                          { p.all = append(p.all, 
 func (p *posts) After(_ time.Duration, t *bridge.Timer) { p.timers = append(p.timers, t) }
 func (p *posts) Now() time.Time                         { return time.Unix(1e9, 0) }
 func (p *posts) TurnEnd(bridge.Flusher)                 {}
+func (p *posts) Yield()                                 {}
 func (p *posts) Buffer(n int) []byte                    { return make([]byte, 0, n) }
 func (p *posts) Free([]byte)                            {}
 
