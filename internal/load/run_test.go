@@ -116,6 +116,10 @@ func TestEvilPeers(t *testing.T) {
 		return func(t *testing.T) *Target { return listen(t, serve) }
 	}
 	h2 := func(p h2peer) func(*testing.T) *Target { return func(t *testing.T) *Target { return p.listen(t) } }
+	// Each connection has to come to the message that gets no answer, also where
+	// other work has the processor.
+	patient := few(2, 1)
+	patient.For = 3 * time.Second
 	// One tunnel in four is well, so that there is something to measure.
 	third := func(bad func(*http2.Framer, uint32)) func(*http2.Framer, uint32) {
 		return func(f *http2.Framer, id uint32) {
@@ -140,11 +144,11 @@ func TestEvilPeers(t *testing.T) {
 		{"h1 stalls", h1(func(c net.Conn) {
 			echoing(c, func(n int) bool { return n < 3 })
 			stall(c)
-		}), few(2, 1), want{2, 0, 2, 2, "silent: connection 0: no answer to a message"}},
+		}), patient, want{2, 0, 2, 2, "silent: connection 0: no answer to a message"}},
 		{"h1 answers no message", h1(func(c net.Conn) {
 			upgraded(c)
 			stall(c)
-		}), few(2, 1), want{2, 0, 2, 2, "silent: connection 0: no answer to a message"}},
+		}), patient, want{2, 0, 2, 2, "silent: connection 0: no answer to a message"}},
 		{"h1 changes a message", h1(func(c net.Conn) {
 			echoing(c, func(n int) bool {
 				if n == 2 {
