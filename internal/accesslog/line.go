@@ -128,25 +128,16 @@ func (l *line) boolean(name string, v bool) {
 
 // bare reports whether v needs no quotes in a line of text.
 func bare(v string) bool {
-	for i := range len(v) {
-		switch c := v[i]; {
-		case c <= ' ' || c == '"' || c == '=':
+	for _, r := range v {
+		switch {
+		case r <= ' ' || r == '"' || r == '=':
 			return false
-		case c >= utf8.RuneSelf:
-			return printable(v[i:])
+		case r < utf8.RuneSelf:
+		case r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r):
+			return false
 		}
 	}
 	return v != ""
-}
-
-// printable is bare for what is not ASCII alone.
-func printable(v string) bool {
-	for _, r := range v {
-		if r <= ' ' || r == '"' || r == '=' || r == utf8.RuneError || r >= utf8.RuneSelf && (unicode.IsSpace(r) || !unicode.IsPrint(r)) {
-			return false
-		}
-	}
-	return true
 }
 
 // safe reports whether v needs no escapes in JSON.

@@ -7,7 +7,7 @@ import (
 
 const (
 	// NotSentLowat is the TCP_NOTSENT_LOWAT, in octets, of every socket that a
-	// loop dials and of listeners made with ListenConfig: without it a peer that
+	// loop dials (see Dial for when) and of listeners made with ListenConfig: without it a peer that
 	// never reads absorbs some 4 MiB per socket, with it about 200 KiB.
 	NotSentLowat = 64 << 10
 

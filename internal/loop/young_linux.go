@@ -5,30 +5,27 @@ import "time"
 // A dialled connection gets its options when they begin to matter: the calls that
 // set them are a tenth of what a tunnel costs that is closed again at once.
 //
-// Keep-alive comes after youth: the first probe is due much later. TCP_NODELAY and
-// TCP_NOTSENT_LOWAT may come earlier, with its third write or its first of more than
-// bareWrite octets. The two before are a handshake and what follows its answer: each finds
-// nothing under way that it would have to wait for.
+// They come after youth: the first probe of keep-alive is due much later.
+// TCP_NODELAY and TCP_NOTSENT_LOWAT may come earlier, with the third write or the
+// first of more than bareWrite octets. The two before are a handshake and what
+// follows its answer: each finds nothing under way that it would have to wait for.
 const (
 	youth      = time.Second
 	bareWrites = 2
 	bareWrite  = 1 << 10
 )
 
-// young is a dialled connection that has no keep-alive yet.
+// young is a dialled connection that does not have all its options yet.
 type young struct {
 	c    *Conn
-	keep time.Duration // idle time and interval
-	due  int64         // tick at which it is set
+	keep time.Duration // as in DialOptions
+	due  int64         // tick at which they are set
 }
 
 // raise remembers a connection that was dialled in this turn.
 func (l *Loop) raise(c *Conn, keep time.Duration) {
-	if !c.remote.IsValid() {
-		return // a unix socket
-	}
-	c.bare = bareWrites + 1
-	if keep = orDefault(keep); keep > 0 {
+	if c.remote.IsValid() { // else it is a unix socket
+		c.bare = bareWrites + 1
 		l.young = append(l.young, young{c, keep, int64(l.now.Add(youth).Sub(l.base)) / tick})
 	}
 }
