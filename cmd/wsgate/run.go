@@ -127,6 +127,7 @@ func serve(c *config.Config, o gateway.Options) error {
 	o.Cores = gateway.Settle(c)
 	setProcs(o.Cores, c.Loops)
 	raiseLimit()
+	go spareCollections(time.Tick(heapTick))
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	g, err := gateway.Run(c, o)

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"wsgate/internal/load"
 )
 
 // process is a started program with those it starts.
@@ -61,6 +64,18 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) stop() {
 	_ = syscall.Kill(-p.pid(), syscall.SIGKILL) // gone is fine
 	_ = p.cmd.Wait()                            // killed is no error here
+}
+
+// interrupt ends a wsload in good order and returns its report.
+func (p *process) interrupt() (*load.Report, error) {
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		return nil, err
+	}
+	r := new(load.Report)
+	if err := json.NewDecoder(p.out).Decode(r); err != nil {
+		return nil, fmt.Errorf("report of an interrupted wsload: %w", err)
+	}
+	return r, nil
 }
 
 // hear waits for a line of the process that begins so, and returns it.

@@ -75,7 +75,8 @@ func works(sizes, idles []int) []work {
 	}
 	return append(w,
 		rated(ratio("us", "µs", best, 0.75), ratio("p99", "ms", best, 1.0), ratio("p50", "ms", best, 0)),
-		storm(bound("p99", "ms", "p99", 5), bound("without", "ms", "p99 without handshakes", 0)),
+		storm(bound("p99", "ms", "p99", 5), bound("without", "ms", "p99 without handshakes", 0),
+			bound("straight", "ms", "p99 during them past the gateway", 0), bound("handshakes", "", "handshakes a second", 0)),
 		openClose(ratio("us", "µs", best, 1.0)),
 		openClose1(ratio("us", "µs", best, 1.0)),
 		bulk(ratio("s", "s/GiB", best, 0.75)),
