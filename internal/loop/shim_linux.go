@@ -34,7 +34,7 @@ var errWouldBlock net.Error = wouldBlock{}
 type Shim struct {
 	nc    net.Conn // nil after the move
 	slots *Slots
-	held  bool // a CPU slot is ours
+	held  *yielding // while a CPU slot is ours
 
 	buf  []byte // blocking mode: what the socket gave
 	r, w int    // of buf, on the loop of the loop's cin
@@ -62,12 +62,23 @@ func NewShim(nc net.Conn, slots *Slots) *Shim { return &Shim{nc: nc, slots: slot
 // goroutine while holding a CPU slot, except for the time it waits for the network.
 // Deadlines are the caller's.
 func (s *Shim) Handshake(ctx context.Context, tc *tls.Conn) error {
-	s.slots.acquire()
-	s.held = true
+	s.compute()
 	err := tc.HandshakeContext(ctx)
-	s.held = false
-	s.slots.release()
+	s.pause()
 	return err
+}
+
+// compute takes a CPU slot, and lets others go first while it has it.
+func (s *Shim) compute() {
+	s.slots.acquire()
+	s.held = giveWay()
+}
+
+// pause gives both back.
+func (s *Shim) pause() {
+	s.held.end()
+	s.held = nil
+	s.slots.release()
 }
 
 // Read hands out octets of one record.
@@ -102,9 +113,9 @@ func (s *Shim) fill() error {
 	}
 	s.w = copy(s.buf, s.buf[s.r:s.w])
 	s.r = 0
-	if s.held {
-		s.slots.release()
-		defer s.slots.acquire()
+	if s.held != nil {
+		s.pause()
+		defer s.compute()
 	}
 	n, err := s.nc.Read(s.buf[s.w:])
 	s.w += n
@@ -120,9 +131,9 @@ func (s *Shim) Write(p []byte) (int, error) {
 		s.c.loop.cout = append(s.c.loop.cout, p...)
 		return len(p), nil
 	}
-	if s.held {
-		s.slots.release()
-		defer s.slots.acquire()
+	if s.held != nil {
+		s.pause()
+		defer s.compute()
 	}
 	return s.nc.Write(p)
 }
