@@ -12,9 +12,10 @@ import (
 const (
 	// heapTick is how often the heap is looked at.
 	heapTick = 250 * time.Millisecond
-	// busyAt is how many octets allocated between two looks make a busy gateway: two
-	// collections a second and more.
-	busyAt = 2 << 20
+	// busyAt is how many octets allocated between two looks make a busy gateway:
+	// eight collections a second and more. What a burst of tunnels allocates is less:
+	// a heap that has been large once costs memory for good.
+	busyAt = 8 << 20
 	// smallHeap is up to how many octets in use a heap may grow to five times that
 	// before it is collected.
 	smallHeap = 16 << 20
