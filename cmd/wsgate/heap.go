@@ -24,9 +24,8 @@ const (
 	roomyPercent = 400
 )
 
-// spareCollections lets a small heap grow for longer while the gateway is busy,
-// and sees to it that a quiet one is as small as ever. It looks at each tick, one
-// every heapTick. Who sets GOGC decides alone.
+// spareCollections lets a small heap grow for longer while the gateway is busy. It
+// looks at each tick, one every heapTick. Who sets GOGC decides alone.
 func spareCollections(ticks <-chan time.Time) {
 	if os.Getenv("GOGC") != "" {
 		return

@@ -51,9 +51,9 @@ func giveWay() *yielding {
 }
 
 // end makes the thread what it was, on the goroutine that gave way.
-func (p *yielding) end() {
-	if p.before != nil {
-		_ = unix.SchedSetAttr(0, p.before, 0)
+func (y *yielding) end() {
+	if y.before != nil {
+		_ = unix.SchedSetAttr(0, y.before, 0)
 	}
 	runtime.UnlockOSThread()
 }
