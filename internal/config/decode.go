@@ -33,6 +33,15 @@ func Load(file string) (*Config, error) {
 	return Parse(file, src)
 }
 
+// Text is what was read of the file, nil for a Config that is not from one. It
+// must not be changed.
+func (c *Config) Text() []byte {
+	if c.origin == nil {
+		return nil
+	}
+	return c.origin.src
+}
+
 // Parse checks the text of a file; name is for its errors, which are of type
 // Errors.
 func Parse(name string, src []byte) (c *Config, err error) {

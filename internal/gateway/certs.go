@@ -11,39 +11,53 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"wsgate/internal/config"
+	"wsgate/internal/watch"
 )
 
-// certificates are those of a configuration, loaded, by name. They never change.
-type certificates map[string]*tls.Certificate
+// certificates are those of a configuration, loaded. They never change.
+type certificates struct {
+	named map[string]*tls.Certificate
+	files map[string]watch.Sum // that they were read from
+}
 
 // loadCertificates reads the files. One that is made in memory is taken over
 // from the ones before.
 func loadCertificates(c *config.Config, before certificates) (certificates, error) {
-	out := make(certificates, len(c.Certificates))
+	out := certificates{named: make(map[string]*tls.Certificate), files: make(map[string]watch.Sum)}
 	for i := range c.Certificates {
 		x := &c.Certificates[i]
 		path := fmt.Sprintf("certificates[%d]", i)
 		if len(x.SelfSigned) > 0 {
-			made := before[x.Name]
+			made := before.named[x.Name]
 			if made == nil || !covers(made, x.SelfSigned) {
 				var err error
 				if made, err = SelfSigned(x.SelfSigned...); err != nil {
-					return nil, err
+					return out, err
 				}
 			}
-			out[x.Name] = made
+			out.named[x.Name] = made
 			continue
 		}
-		pair, err := tls.LoadX509KeyPair(x.Cert, x.Key)
+		cert, err := os.ReadFile(x.Cert)
 		if err != nil {
-			return nil, c.Errorf(path+".cert", "%v", err)
+			return out, c.Errorf(path+".cert", "%v", err)
 		}
-		out[x.Name] = &pair
+		key, err := os.ReadFile(x.Key)
+		if err != nil {
+			return out, c.Errorf(path+".key", "%v", err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return out, c.Errorf(path+".cert", "%q with key %q: %v", x.Cert, x.Key, err)
+		}
+		out.named[x.Name] = &pair
+		out.files[x.Cert], out.files[x.Key] = watch.SumOf(cert), watch.SumOf(key)
 	}
 	return out, nil
 }
@@ -68,7 +82,7 @@ func newShown(c *config.Config, all certificates, names []string) *shown {
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		x := all[name]
+		x := all.named[name]
 		if s.first == nil {
 			s.first = x
 		} else {

@@ -3,10 +3,10 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
-	"wsgate/internal/config"
 	"wsgate/internal/watch"
 )
 
@@ -18,14 +18,14 @@ const quietFiles = 200 * time.Millisecond
 // Close.
 func (g *Gateway) follow() {
 	certificates, whole := make(chan bool, 1), make(chan bool, 1)
-	var watched []string
+	var watched map[string]watch.Sum
 	var watchers []*watch.Watcher
 	defer func() {
 		for _, w := range watchers {
 			w.Close()
 		}
 	}()
-	start := func(files []string, tell chan bool) {
+	start := func(files map[string]watch.Sum, tell chan bool) {
 		if len(files) == 0 {
 			return
 		}
@@ -36,23 +36,23 @@ func (g *Gateway) follow() {
 			}
 		})
 		if err != nil {
-			g.log.Warn("files are not watched", slog.Any("files", files), slog.String("error", err.Error()))
+			g.log.Warn("files are not watched", slog.Any("files", slices.Sorted(maps.Keys(files))), slog.String("error", err.Error()))
 			return
 		}
 		watchers = append(watchers, w)
 	}
 	for {
-		c := g.routing.Load().config
-		if files := certificateFiles(c); watchers == nil || !slices.Equal(files, watched) {
+		r := g.routing.Load()
+		if watchers == nil || !sameFiles(r.certs.files, watched) {
 			for _, w := range watchers {
 				w.Close()
 			}
 			watchers = make([]*watch.Watcher, 0, 2)
-			start(files, certificates)
-			if c.Reload.Watch && g.options.File != "" {
-				start([]string{g.options.File}, whole)
+			start(r.certs.files, certificates)
+			if r.config.Reload.Watch && g.options.File != "" {
+				start(map[string]watch.Sum{g.options.File: watch.SumOf(r.config.Text())}, whole)
 			}
-			watched = files
+			watched = r.certs.files
 		}
 		select {
 		case <-g.closed:
@@ -66,13 +66,6 @@ func (g *Gateway) follow() {
 	}
 }
 
-// certificateFiles are those that listeners show.
-func certificateFiles(c *config.Config) []string {
-	var out []string
-	for i := range c.Certificates {
-		if x := &c.Certificates[i]; x.Cert != "" {
-			out = append(out, x.Cert, x.Key)
-		}
-	}
-	return out
+func sameFiles(a, b map[string]watch.Sum) bool {
+	return maps.EqualFunc(a, b, func(watch.Sum, watch.Sum) bool { return true })
 }

@@ -2,8 +2,8 @@
 package watch
 
 import (
-	"bytes"
 	"crypto/sha256"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,11 +11,16 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
+// Sum tells what a file holds; that of a file that cannot be read is zero.
+type Sum [sha256.Size]byte
+
+// SumOf returns the sum of what was read of a file.
+func SumOf(text []byte) Sum { return sha256.Sum256(text) }
+
 // Watcher watches files until Close.
 type Watcher struct {
 	w     *fsnotify.Watcher
-	files []string
-	sums  [][]byte
+	files map[string]Sum
 	quiet time.Duration
 	tell  func()
 	ended chan struct{}
@@ -23,16 +28,18 @@ type Watcher struct {
 
 // Files calls tell, on a goroutine of the watcher's own, when what one of the
 // files holds has changed and nothing in their folders has moved for the time
-// quiet. Folders are watched and not files: editors and configuration managers
-// put a new file, or a new target of a link, in the place of the old one.
-func Files(files []string, quiet time.Duration, tell func()) (*Watcher, error) {
+// quiet. The sums are of what the caller has read: what changed since then and
+// before the call is told as well. Folders are watched and not files: editors
+// and configuration managers put a new file, or a new target of a link, in the
+// place of the old one.
+func Files(files map[string]Sum, quiet time.Duration, tell func()) (*Watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	x := &Watcher{w: w, files: files, quiet: quiet, tell: tell, ended: make(chan struct{})}
+	x := &Watcher{w: w, files: maps.Clone(files), quiet: quiet, tell: tell, ended: make(chan struct{})}
 	folders := make(map[string]bool)
-	for _, f := range files {
+	for f := range files {
 		for _, dir := range foldersOf(f) {
 			folders[dir] = true
 		}
@@ -43,7 +50,6 @@ func Files(files []string, quiet time.Duration, tell func()) (*Watcher, error) {
 			return nil, err
 		}
 	}
-	x.sums = x.read()
 	go x.run()
 	return x, nil
 }
@@ -65,8 +71,7 @@ func (x *Watcher) Close() {
 
 func (x *Watcher) run() {
 	defer close(x.ended)
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
+	timer := time.NewTimer(x.quiet) // of what changed before the folders were watched no event tells
 	defer timer.Stop()
 	for {
 		select {
@@ -88,16 +93,16 @@ func (x *Watcher) run() {
 
 // look tells if the contents have changed.
 func (x *Watcher) look() {
-	now := x.read()
 	changed := false
-	for i := range now {
-		changed = changed || !bytes.Equal(now[i], x.sums[i])
+	for f, was := range x.files {
+		if now := read(f); now != was {
+			x.files[f], changed = now, true
+		}
 	}
 	if !changed {
 		return
 	}
-	x.sums = now
-	for _, f := range x.files { // a link may lead elsewhere now
+	for f := range x.files { // a link may lead elsewhere now
 		for _, dir := range foldersOf(f) {
 			_ = x.w.Add(dir) // a folder that is gone is noticed by its parent's file
 		}
@@ -105,14 +110,10 @@ func (x *Watcher) look() {
 	x.tell()
 }
 
-// read returns a sum of each file, nil for one that cannot be read.
-func (x *Watcher) read() [][]byte {
-	out := make([][]byte, len(x.files))
-	for i, f := range x.files {
-		if p, err := os.ReadFile(f); err == nil {
-			sum := sha256.Sum256(p)
-			out[i] = sum[:]
-		}
+func read(file string) Sum {
+	p, err := os.ReadFile(file)
+	if err != nil {
+		return Sum{}
 	}
-	return out
+	return SumOf(p)
 }

@@ -25,8 +25,18 @@ func wait(t *testing.T, what string, told <-chan bool) {
 
 func start(t *testing.T, file string) <-chan bool {
 	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return since(t, file, string(text))
+}
+
+// since starts a watcher of a file that was read as text.
+func since(t *testing.T, file, text string) <-chan bool {
+	t.Helper()
 	told := make(chan bool, 100)
-	w, err := Files([]string{file}, 20*time.Millisecond, func() { told <- true })
+	w, err := Files(map[string]Sum{file: SumOf([]byte(text))}, 20*time.Millisecond, func() { told <- true })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +63,20 @@ func TestFile(t *testing.T) {
 	wait(t, "written again", told)
 	if len(told) != 0 {
 		t.Errorf("told %d times more, want once", len(told))
+	}
+}
+
+// TestBefore: what changed after the caller's reading and before the watcher was
+// there is told, and only that.
+func TestBefore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a")
+	write(t, file, "two")
+	told := since(t, file, "one")
+	wait(t, "written before the start", told)
+	write(t, file, "three")
+	wait(t, "written after it", told)
+	if len(told) != 0 {
+		t.Errorf("told %d times more, want once each", len(told))
 	}
 }
 
