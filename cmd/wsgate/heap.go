@@ -12,10 +12,12 @@ import (
 const (
 	// heapTick is how often the heap is looked at.
 	heapTick = 250 * time.Millisecond
-	// busyAt is how many octets allocated between two looks make a busy gateway:
-	// eight collections a second and more. What a burst of tunnels allocates is less:
-	// a heap that has been large once costs memory for good.
-	busyAt = 8 << 20
+	// busyAt is how many octets allocated between two looks make a busy gateway: two
+	// collections a second and more.
+	busyAt = 2 << 20
+	// busyFor is how many looks in a row have to find it busy. A burst of tunnels is
+	// over before: a heap that has been large once costs memory for good.
+	busyFor = 8
 	// smallHeap is up to how many octets in use a heap may grow to five times that
 	// before it is collected.
 	smallHeap = 16 << 20
@@ -32,12 +34,15 @@ func spareCollections(ticks <-chan time.Time) {
 	}
 	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(heap)
-	before, percent := heap[0].Value.Uint64(), usualPercent
+	before, busy, percent := heap[0].Value.Uint64(), 0, usualPercent
 	for range ticks {
 		metrics.Read(heap)
 		allocs, live := heap[0].Value.Uint64(), heap[1].Value.Uint64()
+		if busy++; allocs-before < busyAt {
+			busy = 0
+		}
 		// A change stops the world as well.
-		if p := gcPercent(allocs-before, live); p != percent {
+		if p := gcPercent(busy, live); p != percent {
 			percent = p
 			debug.SetGCPercent(p)
 		}
@@ -45,10 +50,10 @@ func spareCollections(ticks <-chan time.Time) {
 	}
 }
 
-// gcPercent is the GOGC after a tick with so many octets allocated; live is what the
-// last collection left.
-func gcPercent(allocated, live uint64) int {
-	if allocated >= busyAt && live < smallHeap {
+// gcPercent is the GOGC after so many busy ticks in a row; live is what the last
+// collection left.
+func gcPercent(busy int, live uint64) int {
+	if busy >= busyFor && live < smallHeap {
 		return roomyPercent
 	}
 	return usualPercent

@@ -9,24 +9,26 @@ import (
 
 func TestGCPercent(t *testing.T) {
 	for _, c := range []struct {
-		allocated, live uint64
-		want            int
+		busy int
+		live uint64
+		want int
 	}{
 		{0, 0, 100},
-		{busyAt - 1, 1 << 20, 100},
-		{busyAt, 1 << 20, 400},
-		{1 << 30, smallHeap - 1, 400},
-		{1 << 30, smallHeap, 100},
+		{busyFor - 1, 1 << 20, 100},
+		{busyFor, 1 << 20, 400},
+		{busyFor + 1, smallHeap - 1, 400},
+		{busyFor + 1, smallHeap, 100},
 	} {
-		if got := gcPercent(c.allocated, c.live); got != c.want {
-			t.Errorf("%d octets allocated, %d alive: %d %%, want %d", c.allocated, c.live, got, c.want)
+		if got := gcPercent(c.busy, c.live); got != c.want {
+			t.Errorf("%d busy looks, %d octets alive: %d %%, want %d", c.busy, c.live, got, c.want)
 		}
 	}
 }
 
 var sink []byte
 
-// A busy time with little alive makes collections rarer, a quiet one ends that.
+// A busy time that lasts, with little alive, makes collections rarer, a quiet one
+// ends that.
 func TestSpareCollections(t *testing.T) {
 	t.Setenv("GOGC", "")
 	defer debug.SetGCPercent(debug.SetGCPercent(usualPercent))
@@ -42,8 +44,19 @@ func TestSpareCollections(t *testing.T) {
 		tick()
 	}
 	tick()
-	busy()
-	busy()
+	for range 2 {
+		for range busyFor - 2 {
+			busy()
+		}
+		tick() // quiet: what was busy before counts no more
+		tick() // maybe busy: its look may come after what is allocated next
+	}
+	if got := gogc(); got != usualPercent {
+		t.Errorf("GOGC %d after bursts, want %d", got, usualPercent)
+	}
+	for range busyFor + 1 {
+		busy()
+	}
 	if got := gogc(); got != roomyPercent {
 		t.Errorf("GOGC %d after a busy time, want %d", got, roomyPercent)
 	}

@@ -97,7 +97,7 @@ func (l *lab) one(w *work, e entry, d time.Duration) (r record) {
 	target, err := l.run(e.c, e.column)
 	if err == nil {
 		defer target.stop()
-		r.Figures, err = w.run(&measurement{lab: l, target: target, d: time.Duration(w.seconds * float64(d))})
+		r.Figures, err = w.run(&measurement{lab: l, target: target, args: w.args, d: time.Duration(w.seconds * float64(d))})
 	}
 	if err != nil {
 		r.Error = err.Error()

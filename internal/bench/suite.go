@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -99,7 +100,8 @@ func works(sizes, idles []int) []work {
 }
 
 // hurry leaves out what takes long: memory and growth are measured once, and
-// with wsgate alone; there is nothing random about them.
+// with wsgate alone; there is nothing random about them. Only over HTTP/3 are
+// processes given time to settle.
 func hurry(all []work) (w []work) {
 	for _, x := range all {
 		switch {
@@ -112,6 +114,9 @@ func hurry(all []work) (w []work) {
 			continue
 		default:
 			x.only = []string{"wsgate", "haproxy", "nghttpx"}
+		}
+		if !x.tunnels3 {
+			x.args = strings.Replace(x.args, settled, "", 1)
 		}
 		w = append(w, x)
 	}

@@ -43,6 +43,7 @@ const best = "best peer"
 type measurement struct {
 	lab    *lab
 	target *running
+	args   string        // of the work
 	d      time.Duration // how long to measure
 }
 
@@ -100,7 +101,7 @@ func single(w work, name string, figure func(*load.Report) *float64) work {
 		w.seconds = 1
 	}
 	w.run = func(m *measurement) (figures, error) {
-		args := w.args
+		args := m.args
 		if !strings.Contains(args, "idle") {
 			args += " --for " + seconds(m.d)
 		}
@@ -152,12 +153,15 @@ func echo1(plain string, checks ...check) work {
 	}, "us", usPerMessage)
 }
 
-// echo3 is the same over HTTP/3. A young QUIC connection looks for its path MTU
-// (RFC 9000 section 14.3); that is over before it is measured.
+// settled is for what a process does otherwise at first: a young QUIC connection
+// looks for its path MTU (RFC 9000 section 14.3), a Go program grows its heap.
+const settled = " --warm-up 2s"
+
+// echo3 is the same over HTTP/3.
 func echo3(conns, tunnels int, checks ...check) work {
 	return single(work{
 		key: "echo-h3-" + shape(conns, tunnels), name: "echo 64 B, h3, " + shape(conns, tunnels), tunnels3: true, seconds: 2, checks: checks,
-		args: fmt.Sprintf("echo --http 3 --conns %d --tunnels %d --size 64 --warm-up 2s", conns, tunnels),
+		args: fmt.Sprintf("echo --http 3 --conns %d --tunnels %d --size 64", conns, tunnels) + settled,
 	}, "us", usPerMessage)
 }
 
@@ -171,22 +175,22 @@ func rated(checks ...check) work {
 
 func openClose(checks ...check) work {
 	return single(work{
-		key: "open", name: "open + close, h2", tunnels2: true, checks: checks,
-		args: "open --http 2 --conns 10 --tunnels 5",
+		key: "open", name: "open + close, h2", tunnels2: true, seconds: 2, checks: checks,
+		args: "open --http 2 --conns 10 --tunnels 5" + settled,
 	}, "us", usPerTunnel)
 }
 
 func openClose3(checks ...check) work {
 	return single(work{
-		key: "open-h3", name: "open + close, h3", tunnels3: true, checks: checks,
-		args: "open --http 3 --conns 10 --tunnels 5",
+		key: "open-h3", name: "open + close, h3", tunnels3: true, seconds: 2, checks: checks,
+		args: "open --http 3 --conns 10 --tunnels 5" + settled,
 	}, "us", usPerTunnel)
 }
 
 func openClose1(checks ...check) work {
 	return single(work{
-		key: "open-h1", name: "open + close, h1 plain", checks: checks,
-		args: "plain open --http 1 --conns 50 --tunnels 1",
+		key: "open-h1", name: "open + close, h1 plain", seconds: 2, checks: checks,
+		args: "plain open --http 1 --conns 50 --tunnels 1" + settled,
 	}, "us", usPerTunnel)
 }
 
@@ -226,7 +230,7 @@ func idle(version, conns, tunnels, size int, checks ...check) work {
 func get(checks ...check) work {
 	return single(work{
 		key: "get", name: "GET of 1 KiB over h2, 50x10", checks: checks,
-		args: "get --http 2 --conns 50 --tunnels 10",
+		args: "get --http 2 --conns 50 --tunnels 10" + settled,
 	}, "us", usPerMessage)
 }
 
@@ -236,7 +240,7 @@ func get(checks ...check) work {
 // the same messages past the gateway, during the same handshakes.
 func storm(checks ...check) work {
 	const (
-		messages = "--size 64 --rate 2000 --for "
+		messages = "--size 64 --rate 2000" + settled + " --for "
 		through  = "echo --http 2 --conns 50 --tunnels 10 " + messages
 		straight = "straight echo --http 1 --conns 500 --tunnels 1 " + messages
 		shaking  = "handshakes --conns 64"
