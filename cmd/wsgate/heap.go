@@ -32,25 +32,43 @@ func spareCollections(ticks <-chan time.Time) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	metrics.Read(heap)
-	before, busy, percent := heap[0].Value.Uint64(), 0, usualPercent
+	h := newHeap()
 	for range ticks {
-		metrics.Read(heap)
-		allocs, live := heap[0].Value.Uint64(), heap[1].Value.Uint64()
-		if busy++; allocs-before < busyAt {
-			busy = 0
-		}
-		// A change stops the world as well.
-		if p := gcPercent(busy, live); p != percent {
-			percent = p
-			debug.SetGCPercent(p)
-		}
-		before = allocs
+		h.look()
 	}
 }
 
-// gcPercent is the GOGC after so many busy ticks in a row; live is what the last
+// heap is what is known of this process's.
+type heap struct {
+	samples []metrics.Sample
+	allocs  uint64 // at the last look
+	busy    int    // looks in a row
+	percent int
+}
+
+func newHeap() *heap {
+	h := &heap{samples: []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}, percent: usualPercent}
+	metrics.Read(h.samples)
+	h.allocs = h.samples[0].Value.Uint64()
+	return h
+}
+
+// look sets GOGC by what has happened since the last look.
+func (h *heap) look() {
+	metrics.Read(h.samples)
+	before, live := h.allocs, h.samples[1].Value.Uint64()
+	h.allocs = h.samples[0].Value.Uint64()
+	if h.busy++; h.allocs-before < busyAt {
+		h.busy = 0
+	}
+	// A change stops the world as well.
+	if p := gcPercent(h.busy, live); p != h.percent {
+		h.percent = p
+		debug.SetGCPercent(p)
+	}
+}
+
+// gcPercent is the GOGC after so many busy looks in a row; live is what the last
 // collection left.
 func gcPercent(busy int, live uint64) int {
 	if busy >= busyFor && live < smallHeap {

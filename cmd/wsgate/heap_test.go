@@ -1,10 +1,10 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
-	"time"
 )
 
 func TestGCPercent(t *testing.T) {
@@ -30,44 +30,39 @@ var sink []byte
 // A busy time that lasts, with little alive, makes collections rarer, a quiet one
 // ends that.
 func TestSpareCollections(t *testing.T) {
-	t.Setenv("GOGC", "")
 	defer debug.SetGCPercent(debug.SetGCPercent(usualPercent))
-	ticks, ended := make(chan time.Time), make(chan struct{})
-	go func() { defer close(ended); spareCollections(ticks) }()
-
-	// A tick is taken once what the one before brought has been done.
-	tick := func() { ticks <- time.Time{} }
-	busy := func() {
-		for range 3 * busyAt >> 20 {
-			sink = make([]byte, 1<<20)
+	h := newHeap()
+	busy := func(looks int) {
+		for range looks {
+			for range 2 * busyAt >> 20 {
+				sink = make([]byte, 1<<20)
+			}
+			sink = nil
+			runtime.GC() // one under way would count what is allocated meanwhile as alive
+			h.look()
 		}
-		tick()
 	}
-	tick()
+	wants := func(when string, percent uint64) {
+		t.Helper()
+		if got := gogc(); got != percent {
+			t.Errorf("GOGC %d %s, want %d", got, when, percent)
+		}
+	}
 	for range 2 {
-		for range busyFor - 2 {
-			busy()
-		}
-		tick() // quiet: what was busy before counts no more
-		tick() // maybe busy: its look may come after what is allocated next
+		busy(busyFor - 1)
+		h.look() // quiet: what was busy before counts no more
 	}
-	if got := gogc(); got != usualPercent {
-		t.Errorf("GOGC %d after bursts, want %d", got, usualPercent)
-	}
-	for range busyFor + 1 {
-		busy()
-	}
-	if got := gogc(); got != roomyPercent {
-		t.Errorf("GOGC %d after a busy time, want %d", got, roomyPercent)
-	}
-	sink = nil
-	tick()
-	tick()
-	close(ticks)
-	<-ended
-	if got := gogc(); got != usualPercent {
-		t.Errorf("GOGC %d after a quiet time, want %d", got, usualPercent)
-	}
+	wants("after bursts", usualPercent)
+	busy(busyFor)
+	wants("after a busy time", roomyPercent)
+	h.look()
+	wants("after a quiet look", usualPercent)
+}
+
+// Who sets GOGC decides alone: no tick is taken.
+func TestGOGC(t *testing.T) {
+	t.Setenv("GOGC", "50")
+	spareCollections(nil)
 }
 
 func gogc() uint64 {
