@@ -115,8 +115,8 @@ func hurry(all []work) (w []work) {
 		default:
 			x.only = []string{"wsgate", "haproxy", "nghttpx"}
 		}
-		if !x.tunnels3 {
-			x.args = strings.Replace(x.args, settled, "", 1)
+		if args, ok := strings.CutSuffix(x.args, settled); ok && !x.tunnels3 {
+			x.args, x.seconds = args, 1
 		}
 		w = append(w, x)
 	}
