@@ -153,8 +153,9 @@ func echo1(plain string, checks ...check) work {
 	}, "us", usPerMessage)
 }
 
-// settled is for what a process does otherwise at first: a young QUIC connection
-// looks for its path MTU (RFC 9000 section 14.3), a Go program grows its heap.
+// settled lets what only a young process does be over before it is measured: a QUIC
+// connection looks for its path MTU (RFC 9000 section 14.3), a Go program grows its
+// heap.
 const settled = " --warm-up 2s"
 
 // echo3 is the same over HTTP/3.

@@ -110,6 +110,7 @@ func (x *Watcher) look() {
 	x.tell()
 }
 
+// read returns the sum of what the file holds now.
 func read(file string) Sum {
 	p, err := os.ReadFile(file)
 	if err != nil {
