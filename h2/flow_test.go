@@ -395,6 +395,32 @@ func TestMerge(t *testing.T) {
 	c := p.tunnel(5, newRecorder())
 	c.Write(make([]byte, 40000))
 	c.CloseWrite()
-	want := []string{"DATA 5 len=16384", "DATA 5 len=16384", "DATA 5 len=7232", `DATA 5 "" end`}
-	p.want(want...)
+	p.want("DATA 5 len=16384", "DATA 5 len=16384", "DATA 5 len=7232 end")
+	p.frame(frameWindowUpdate, 0, 0, u32(1<<20)...)
+	d := p.tunnel(7, newRecorder())
+	d.Write(make([]byte, flushSize)) // has gone out by the time of the end
+	d.CloseWrite()
+	p.want("DATA 7 len=16384", "DATA 7 len=16384", "DATA 7 len=16384", `DATA 7 "" end`)
+}
+
+// TestFewWrites: what a hundred tunnels write in one turn goes out in as few calls
+// as the transport's piece of 64 KiB allows.
+func TestFewWrites(t *testing.T) {
+	p := newPeer(t, nil)
+	p.frame(frameWindowUpdate, 0, 0, u32(1<<20)...)
+	tunnels := make([]bridge.Side, 100)
+	for i := range tunnels {
+		tunnels[i] = p.tunnel(uint32(1+2*i), newRecorder())
+	}
+	p.frames()
+	for _, c := range []struct{ size, writes int }{{64, 1}, {400, 1}, {1024, 3}} {
+		before := p.side.writes
+		for _, s := range tunnels {
+			s.Write(make([]byte, c.size))
+		}
+		p.frames()
+		if got := p.side.writes - before; got != c.writes {
+			t.Errorf("100 messages of %d octets: got %d writes, want %d", c.size, got, c.writes)
+		}
+	}
 }

@@ -22,6 +22,7 @@ type fakeSide struct {
 	closed bool   // CloseWrite
 	reset  bool
 	resume int
+	writes int // calls of Write
 }
 
 func (f *fakeSide) Bind(far bridge.Far) { f.far = far }
@@ -33,6 +34,7 @@ func (f *fakeSide) Room() int {
 }
 
 func (f *fakeSide) Write(p []byte) int {
+	f.writes++
 	n := len(p)
 	if f.room >= 0 {
 		n = min(n, f.room)
