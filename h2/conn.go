@@ -21,7 +21,7 @@ const (
 
 	outDataMax = 128 << 10 // queued DATA of a connection
 	outCtlMax  = 64 << 10  // queued control frames; above it nothing is read
-	flushSize  = 48 << 10  // output of this size goes out at once: with one more frame it is a write of the transport's
+	flushSize  = 48 << 10  // output of this size goes out at once: with one more frame some 64 KiB, what TLS takes at a time
 
 	stuckTime = 10 * time.Second // control output over its bound for so long ends the connection
 	closeTime = 2 * time.Second  // for the peer to close after our GOAWAY
