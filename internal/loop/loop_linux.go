@@ -43,6 +43,7 @@ type Loop struct {
 	ready, running []entry
 	flush, flushed []Flusher
 	young          []young // in the order of due
+	grown          int     // of young, those that are done with
 
 	pool    pool
 	scratch []byte // what read(2) and the TLS codec deliver

@@ -32,18 +32,23 @@ func (l *Loop) raise(c *Conn, keep time.Duration) {
 
 // grow sets the options of those that have lasted.
 func (l *Loop) grow() {
-	n, now := 0, int64(l.now.Sub(l.base))/tick
+	n, now := l.grown, int64(l.now.Sub(l.base))/tick
 	for ; n < len(l.young) && l.young[n].due <= now; n++ {
 		if y := &l.young[n]; !y.c.has(dead) {
 			y.c.bare = 0
 			_ = setOptions(int(y.c.fd), y.keep) // it cannot fail on a TCP socket
 		}
+		l.young[n].c = nil
 	}
-	if n == 0 {
+	if n == l.grown {
 		return
+	}
+	if l.grown = n; 2*n < len(l.young) {
+		return // to move up those that are left in each turn would cost more than all else here
 	}
 	left := copy(l.young, l.young[n:])
 	clear(l.young[left:])
+	l.grown = 0
 	if l.young = l.young[:left]; left == 0 && cap(l.young) > 256 {
 		l.young = nil // a burst does not stay
 	}
@@ -61,8 +66,8 @@ func (c *Conn) dress(n int) {
 // due is the tick of what is to be done next without an event, if there is any.
 func (l *Loop) due() (next int64, armed bool) {
 	next, armed = l.wheel.next()
-	if len(l.young) > 0 && (!armed || l.young[0].due < next) {
-		return l.young[0].due, true
+	if l.grown < len(l.young) && (!armed || l.young[l.grown].due < next) {
+		return l.young[l.grown].due, true
 	}
 	return next, armed
 }
