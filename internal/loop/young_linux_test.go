@@ -48,7 +48,7 @@ func TestYoung(t *testing.T) {
 				left++
 			}
 		}
-		if want := min(len(all), first+later) - at; left != want {
+		if want := len(all) - at; left != want {
 			t.Fatalf("at tick %d got %d that wait, want %d", at, left, want)
 		}
 	}
