@@ -1,6 +1,10 @@
 package bridge
 
-import "strings"
+import (
+	"strings"
+
+	"wsgate/internal/field"
+)
 
 // Field is one header field line in its sender's spelling.
 type Field struct{ Name, Value string }
@@ -9,14 +13,10 @@ type Field struct{ Name, Value string }
 // letter case (RFC 9110 section 5.1).
 type Fields []Field
 
-// same reports whether two names or tokens are the same. What is compared here is
-// ASCII, and mostly of different length.
-func same(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
-
 // Get returns the value of the first field of that name, "" if there is none.
 func (f Fields) Get(name string) string {
 	for i := range f {
-		if same(f[i].Name, name) {
+		if field.Same(f[i].Name, name) {
 			return f[i].Value
 		}
 	}
@@ -27,7 +27,7 @@ func (f Fields) Get(name string) string {
 func (f Fields) Count(name string) int {
 	n := 0
 	for i := range f {
-		if same(f[i].Name, name) {
+		if field.Same(f[i].Name, name) {
 			n++
 		}
 	}
@@ -38,7 +38,7 @@ func (f Fields) Count(name string) int {
 func (f Fields) Values(name string) []string {
 	var v []string
 	for i := range f {
-		if same(f[i].Name, name) {
+		if field.Same(f[i].Name, name) {
 			v = append(v, f[i].Value)
 		}
 	}
@@ -49,7 +49,7 @@ func (f Fields) Values(name string) []string {
 func (f Fields) Without(name string) Fields {
 	out := f[:0]
 	for _, x := range f {
-		if !same(x.Name, name) {
+		if !field.Same(x.Name, name) {
 			out = append(out, x)
 		}
 	}
@@ -61,13 +61,13 @@ func (f Fields) Without(name string) Fields {
 // elements left out, until yield returns false.
 func (f Fields) Tokens(name string, yield func(string) bool) {
 	for i := range f {
-		if !same(f[i].Name, name) {
+		if !field.Same(f[i].Name, name) {
 			continue
 		}
 		for rest := f[i].Value; rest != ""; {
 			var item string
 			item, rest, _ = strings.Cut(rest, ",")
-			if item = strings.Trim(item, " \t"); item != "" && !yield(item) {
+			if item = field.Trim(item); item != "" && !yield(item) {
 				return
 			}
 		}
@@ -79,7 +79,7 @@ func (f Fields) Tokens(name string, yield func(string) bool) {
 func (f Fields) HasToken(name, token string) bool {
 	found := false
 	f.Tokens(name, func(t string) bool {
-		found = same(t, token)
+		found = field.Same(t, token)
 		return !found
 	})
 	return found

@@ -2,9 +2,9 @@ package h1
 
 import (
 	"errors"
-	"strings"
 
 	"wsgate/bridge"
+	"wsgate/internal/field"
 )
 
 // Errors of message content.
@@ -243,7 +243,7 @@ func transferCoding(f bridge.Fields) coding {
 	f.Tokens("Transfer-Encoding", func(t string) bool {
 		n++
 		// Section 7: names of codings compare without regard to letter case.
-		if last = strings.EqualFold(t, "chunked"); last {
+		if last = field.Same(t, "chunked"); last {
 			chunked++
 		}
 		return true

@@ -72,6 +72,7 @@ type conn struct {
 	closing  bool // the connection ends with the present answer
 	blocked  bool // the transport takes no output
 	flushing bool // Flush comes at the end of the turn
+	hurried  bool // the ACK of a request that came in parts was asked for
 
 	out   []byte // pending output, lent by the loop; nil if there is none
 	timer bridge.Timer
@@ -125,7 +126,18 @@ func (c *conn) Data(p []byte) int {
 		}
 	}
 	c.muted = n < len(p)
+	if !c.hurried && c.incomplete() {
+		c.hurried = true
+		if t, ok := c.t.(interface{ Acknowledge() }); ok {
+			t.Acknowledge() // see loop.Accept
+		}
+	}
 	return n
+}
+
+// incomplete reports whether the client has begun a request and owes the rest.
+func (c *conn) incomplete() bool {
+	return c.state == stHead && (c.scan.partial() || c.matched > 0) || c.state == stOrdinary && !c.body.ended
 }
 
 // step takes octets by what the connection is about.
@@ -382,7 +394,7 @@ func (c *conn) expired() {
 // drain is Server.Drain for one connection. One whose head is still coming is
 // served; its answer closes.
 func (c *conn) drain() {
-	if c.state == stHead && !c.scan.partial() && c.matched == 0 {
+	if c.state == stHead && !c.incomplete() {
 		c.state, c.closing = stClosing, true
 		c.askFlush()
 	}

@@ -84,6 +84,7 @@ type fakeSide struct {
 	reset    bool
 	finished bool
 	gaveEnd  bool
+	acks     int // calls of Acknowledge
 }
 
 func newFakeSide(l *fakeLoop) *fakeSide { return &fakeSide{l: l, cap: -1} }
@@ -110,6 +111,7 @@ func (s *fakeSide) Write(p []byte) int {
 	return n
 }
 
+func (s *fakeSide) Acknowledge()        { s.acks++ }
 func (s *fakeSide) Resume()             { s.silent = false; s.l.Post(s.pump) }
 func (s *fakeSide) CloseWrite()         { s.closed = true }
 func (s *fakeSide) Reset(bridge.Reason) { s.reset = !s.finished; s.far = nil }

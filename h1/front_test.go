@@ -528,3 +528,33 @@ func TestSlow101(t *testing.T) {
 		t.Errorf("got %q from the client, want %q", got, "abc")
 	}
 }
+
+// A request that comes in parts is acknowledged at once, so that a client with
+// Nagle's algorithm sends the rest; one that comes whole by its answer.
+func TestAcknowledgeParts(t *testing.T) {
+	const get = "GET / HTTP/1.1\nHost: h\n\n"
+	for _, tc := range []struct {
+		name, first, rest string
+		want              int // after the first part
+	}{
+		{"whole", get, get, 0},
+		{"handshake", up + "\n", "", 0},
+		{"content in the same piece", "POST / HTTP/1.1\nHost: h\nContent-Length: 2\n\nab", "", 0},
+		{"head in parts", "GET / HT", "TP/1.1\nHost: h\n\n", 1},
+		{"an octet as in the preface of HTTP/2", "P", "OST / HTTP/1.1\nHost: h\nContent-Length: 1\n\na", 1},
+		{"content to come", "POST / HTTP/1.1\nHost: h\nContent-Length: 3\n\na", "bc", 1},
+		{"chunks to come", "POST / HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\n\n", "0\r\n\r\n", 1},
+	} {
+		f := newFront(func(s *Server) { s.H2 = func(bridge.Loop, bridge.Side, *bridge.Client) {} })
+		f.t.send(crlf(tc.first))
+		if f.t.acks != tc.want {
+			t.Errorf("%s: got %d calls after the first part, want %d", tc.name, f.t.acks, tc.want)
+		}
+		f.settle()
+		f.t.send(crlf(tc.rest))
+		f.settle()
+		if f.t.acks != tc.want {
+			t.Errorf("%s: got %d calls after all of it, want %d", tc.name, f.t.acks, tc.want)
+		}
+	}
+}

@@ -190,8 +190,8 @@ func (r *request) setTarget(target string, rules *requestRules) *wrong {
 // in the targets of some clients beside those of HTTP.
 func absoluteForm(target string) (authority, path string, ok bool) {
 	scheme, rest, ok := strings.Cut(target, "://")
-	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") &&
-		!strings.EqualFold(scheme, "ws") && !strings.EqualFold(scheme, "wss") {
+	if !ok || !field.Same(scheme, "http") && !field.Same(scheme, "https") &&
+		!field.Same(scheme, "ws") && !field.Same(scheme, "wss") {
 		return "", "", false
 	}
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -272,7 +272,7 @@ func (r *request) setUpgrade(rules *requestRules) *wrong {
 func (r *request) fields() bridge.Fields {
 	out := r.all[:0]
 	for _, x := range r.all {
-		if field.HopByHop(x.Name) || strings.EqualFold(x.Name, "Host") || r.named.HasToken("Connection", x.Name) ||
+		if field.HopByHop(x.Name) || field.Same(x.Name, "Host") || r.named.HasToken("Connection", x.Name) ||
 			r.upgrade && endsAtHandshake(x.Name) {
 			continue
 		}
@@ -286,11 +286,11 @@ func (r *request) fields() bridge.Fields {
 func endsAtHandshake(name string) bool {
 	switch len(name) {
 	case 6:
-		return strings.EqualFold(name, "Expect")
+		return field.Same(name, "Expect")
 	case 14:
-		return strings.EqualFold(name, "Content-Length")
+		return field.Same(name, "Content-Length")
 	case 17:
-		return strings.EqualFold(name, "Sec-WebSocket-Key")
+		return field.Same(name, "Sec-WebSocket-Key")
 	}
 	return false
 }

@@ -53,21 +53,21 @@ func appendHandshake(dst []byte, path, host, key string, fields bridge.Fields, l
 func madeByHandshake(name string) bool {
 	switch len(name) {
 	case 4:
-		return strings.EqualFold(name, "Host")
+		return field.Same(name, "Host")
 	case 6:
-		return strings.EqualFold(name, "Expect")
+		return field.Same(name, "Expect")
 	case 14:
-		if strings.EqualFold(name, "Content-Length") {
+		if field.Same(name, "Content-Length") {
 			return true
 		}
 	case 17:
-		if strings.EqualFold(name, "Sec-WebSocket-Key") {
+		if field.Same(name, "Sec-WebSocket-Key") {
 			return true
 		}
 	case 20:
-		return strings.EqualFold(name, "Sec-WebSocket-Accept")
+		return field.Same(name, "Sec-WebSocket-Accept")
 	case 21:
-		return strings.EqualFold(name, "Sec-WebSocket-Version")
+		return field.Same(name, "Sec-WebSocket-Version")
 	}
 	return field.HopByHop(name)
 }

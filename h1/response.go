@@ -46,7 +46,7 @@ func parseResponse(head string, maxFields int) (response, error) {
 	if r.status < 100 || r.status > 599 {
 		return r, errStatus
 	}
-	if len(line) > 13 && !field.Value(strings.Trim(line[13:], " \t")) {
+	if len(line) > 13 && !field.Value(field.Trim(line[13:])) {
 		return r, errStart
 	}
 	var err error
@@ -104,11 +104,11 @@ func endToEnd(f bridge.Fields) bridge.Fields {
 func namingFields(f bridge.Fields) (named bridge.Fields) {
 	needed := false
 	f.Tokens("Connection", func(t string) bool {
-		needed = !field.HopByHop(t) && !strings.EqualFold(t, "close")
+		needed = !field.HopByHop(t) && !field.Same(t, "close")
 		return !needed
 	})
 	for i := 0; needed && i < len(f); i++ {
-		if strings.EqualFold(f[i].Name, "Connection") {
+		if field.Same(f[i].Name, "Connection") {
 			named = append(named, f[i])
 		}
 	}
@@ -119,11 +119,11 @@ func namingFields(f bridge.Fields) (named bridge.Fields) {
 func hopField(name string) bool {
 	switch len(name) {
 	case 7:
-		if strings.EqualFold(name, "Trailer") { // trailers are not passed on
+		if field.Same(name, "Trailer") { // trailers are not passed on
 			return true
 		}
 	case 14:
-		if strings.EqualFold(name, "Content-Length") {
+		if field.Same(name, "Content-Length") {
 			return true
 		}
 	}
@@ -180,7 +180,7 @@ func upgradesToWebSocket(f bridge.Fields) bool {
 	n, ok := 0, false
 	f.Tokens("Upgrade", func(t string) bool {
 		n++
-		ok = strings.EqualFold(t, "websocket")
+		ok = field.Same(t, "websocket")
 		return true
 	})
 	return n == 1 && ok
@@ -190,7 +190,7 @@ func upgradesToWebSocket(f bridge.Fields) bool {
 // not offered. Parameters are the peers' affair.
 func extensionsOffered(got, sent bridge.Fields) bool {
 	for _, x := range got {
-		if !strings.EqualFold(x.Name, "Sec-WebSocket-Extensions") {
+		if !field.Same(x.Name, "Sec-WebSocket-Extensions") {
 			continue
 		}
 		for name := range extensionNames(x.Value) {
@@ -204,7 +204,7 @@ func extensionsOffered(got, sent bridge.Fields) bool {
 
 func offersExtension(sent bridge.Fields, want string) bool {
 	for _, x := range sent {
-		if !strings.EqualFold(x.Name, "Sec-WebSocket-Extensions") {
+		if !field.Same(x.Name, "Sec-WebSocket-Extensions") {
 			continue
 		}
 		for name := range extensionNames(x.Value) {
@@ -225,7 +225,7 @@ func extensionNames(v string) func(yield func(string) bool) {
 			var item string
 			item, v = cutElement(v)
 			name, _, _ := strings.Cut(item, ";")
-			if name = strings.Trim(name, " \t"); name != "" && !yield(name) {
+			if name = field.Trim(name); name != "" && !yield(name) {
 				return
 			}
 		}

@@ -231,7 +231,7 @@ func parseFields(s string, r fieldRules) (bridge.Fields, error) {
 		if !field.Token(name) {
 			return dst, errName
 		}
-		value = strings.Trim(value, " \t")
+		value = field.Trim(value)
 		if !field.Value(value) {
 			return dst, errValue
 		}

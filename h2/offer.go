@@ -1,8 +1,6 @@
 package h2
 
 import (
-	"strings"
-
 	"wsgate/bridge"
 	"wsgate/internal/field"
 	"wsgate/internal/head"
@@ -103,10 +101,10 @@ func (c *conn) appendFields(b []byte, fields bridge.Fields) []byte {
 	dated := false
 	for i := range fields {
 		name := fields[i].Name
-		if field.HopByHop(name) || strings.EqualFold(name, "content-length") {
+		if field.HopByHop(name) || field.Same(name, "content-length") {
 			continue
 		}
-		dated = dated || strings.EqualFold(name, "date")
+		dated = dated || field.Same(name, "date")
 		b = appendField(b, name, fields[i].Value)
 	}
 	if !dated {

@@ -141,10 +141,10 @@ func (sh *shard) addFields(fields bridge.Fields) {
 	dated := false
 	for i := range fields {
 		name := fields[i].Name
-		if field.HopByHop(name) || strings.EqualFold(name, "content-length") {
+		if field.HopByHop(name) || field.Same(name, "content-length") {
 			continue
 		}
-		dated = dated || strings.EqualFold(name, "date")
+		dated = dated || field.Same(name, "date")
 		sh.enc.add(name, fields[i].Value)
 	}
 	if !dated {

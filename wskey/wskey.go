@@ -35,17 +35,30 @@ func New() string {
 // (RFC 6455 section 4.2.1 item 5) in its one canonical spelling: standard
 // alphabet, padded, no white space, no stray bits behind the last octet.
 func Valid(key string) bool {
-	// A length of 24 alone is not enough: it may hold 17 or 18 octets, and the
-	// decoder would skip CR and LF.
-	if len(key) != keyLen || strings.ContainsAny(key, "\r\n") {
+	// A length of 24 alone is not enough: it may hold 17 or 18 octets. The last
+	// character before the padding has two bits of the nonce; the others are 0.
+	if len(key) != keyLen || key[keyLen-2:] != "==" || sextet[key[keyLen-3]]&0xf != 0 {
 		return false
 	}
-	var in [keyLen]byte
-	var nonce [18]byte
-	copy(in[:], key)
-	n, err := base64.StdEncoding.Strict().Decode(nonce[:], in[:])
-	return err == nil && n == nonceLen
+	for i := range keyLen - 2 {
+		if sextet[key[i]] > 63 {
+			return false
+		}
+	}
+	return true
 }
+
+// sextet is what a character of base64 stands for (RFC 4648 section 4), 255 for
+// any other octet.
+var sextet = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 255
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = byte(i)
+	}
+	return t
+}()
 
 // Accept returns the Sec-WebSocket-Accept that answers key: the base64 of the
 // SHA-1 digest of the key and a fixed text (RFC 6455 section 1.3). It does not

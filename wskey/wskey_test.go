@@ -128,3 +128,19 @@ func BenchmarkMatch(b *testing.B) {
 		Match(sampleAccept, sampleKey)
 	}
 }
+
+// TestValidAsBase64: whatever octet stands wherever, a key is what the library
+// decodes strictly to 16 octets.
+func TestValidAsBase64(t *testing.T) {
+	for at := range len(sampleKey) {
+		for c := range 256 {
+			key := []byte(sampleKey)
+			key[at] = byte(c)
+			nonce, err := base64.StdEncoding.Strict().DecodeString(string(key))
+			want := err == nil && len(nonce) == 16 && !strings.ContainsAny(string(key), "\r\n")
+			if got := Valid(string(key)); got != want {
+				t.Errorf("Valid(%q): got %v, want %v", key, got, want)
+			}
+		}
+	}
+}

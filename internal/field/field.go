@@ -56,11 +56,56 @@ func Value(s string) bool {
 		return false
 	}
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+		if control[s[i]] {
 			return false
 		}
 	}
 	return true
+}
+
+// control marks the octets that no field value holds.
+var control = func() (t [256]bool) {
+	for c := range ' ' {
+		t[c] = c != '\t'
+	}
+	t[0x7f] = true
+	return t
+}()
+
+// Same reports whether two names or tokens are the same without regard to letter
+// case (RFC 9110 sections 5.1 and 5.6.2). Only the letters of ASCII have a case here.
+func Same(a, b string) bool {
+	if len(a) != len(b) || a == b {
+		return a == b
+	}
+	for i := 0; i < len(a); i++ {
+		if a[i] != b[i] && lower[a[i]] != lower[b[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// lower maps the capital letters of ASCII to small ones.
+var lower = func() (t [256]byte) {
+	for c := range t {
+		t[c] = byte(c)
+	}
+	for c := 'A'; c <= 'Z'; c++ {
+		t[c] = byte(c - 'A' + 'a')
+	}
+	return t
+}()
+
+// Trim returns s without the optional white space around it (RFC 9110 section 5.6.3).
+func Trim(s string) string {
+	for s != "" && isBlank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
@@ -201,7 +246,7 @@ func SameAuthority(a, b, scheme string) bool {
 	}
 	ha, pa, ok1 := splitAuthority(a)
 	hb, pb, ok2 := splitAuthority(b)
-	return ok1 && ok2 && strings.EqualFold(ha, hb) && portOf(pa, scheme) == portOf(pb, scheme)
+	return ok1 && ok2 && Same(ha, hb) && portOf(pa, scheme) == portOf(pb, scheme)
 }
 
 func portOf(port, scheme string) string {
@@ -219,17 +264,17 @@ func portOf(port, scheme string) string {
 func HopByHop(name string) bool {
 	switch len(name) {
 	case 2:
-		return strings.EqualFold(name, "te")
+		return Same(name, "te")
 	case 7:
-		return strings.EqualFold(name, "upgrade")
+		return Same(name, "upgrade")
 	case 10:
-		return strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive")
+		return Same(name, "connection") || Same(name, "keep-alive")
 	case 14:
-		return strings.EqualFold(name, "http2-settings")
+		return Same(name, "http2-settings")
 	case 16:
-		return strings.EqualFold(name, "proxy-connection")
+		return Same(name, "proxy-connection")
 	case 17:
-		return strings.EqualFold(name, "transfer-encoding")
+		return Same(name, "transfer-encoding")
 	}
 	return false
 }
@@ -243,7 +288,7 @@ func ContentLength(values []string) (int64, bool) {
 		for more := true; more; {
 			var item string
 			item, line, more = strings.Cut(line, ",")
-			v, ok := digits(strings.Trim(item, " \t"))
+			v, ok := digits(Trim(item))
 			if !ok || n >= 0 && v != n {
 				return 0, false
 			}

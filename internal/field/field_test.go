@@ -128,3 +128,25 @@ func TestContentLength(t *testing.T) {
 		}
 	}
 }
+
+func TestSame(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "", true}, {"Host", "host", true}, {"HOST", "host", true}, {"host", "hosts", false}, {"host", "hast", false},
+		{"Upgrade", "uPGRADE", true}, {"@", "`", false}, {"[", "{", false}, {"É", "é", false}, {"ſ", "s", false}, {"\u212a12", "kkkkk", false},
+	} {
+		if got := Same(c.a, c.b); got != c.want {
+			t.Errorf("Same(%q, %q): got %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestTrim(t *testing.T) {
+	for s, want := range map[string]string{"": "", " ": "", " \t ": "", "a": "a", " a b\t": "a b", "\ta": "a", "a ": "a", "\u00a0a": "\u00a0a", "\na": "\na"} {
+		if got := Trim(s); got != want {
+			t.Errorf("Trim(%q): got %q, want %q", s, got, want)
+		}
+	}
+}

@@ -1,10 +1,6 @@
 package head
 
-import (
-	"strings"
-
-	"wsgate/internal/field"
-)
+import "wsgate/internal/field"
 
 // The reason codes of answers of Judge.
 const (
@@ -30,7 +26,7 @@ func (q *Request) Judge(f Front, end bool) (status int, code string) {
 	switch {
 	case q.Method == "CONNECT" && q.have&pProtocol == 0:
 		return 501, codeConnect // RFC 9113 section 8.5; no connection is opened anywhere
-	case q.have&pProtocol != 0 && !strings.EqualFold(q.Protocol, "websocket"):
+	case q.have&pProtocol != 0 && !field.Same(q.Protocol, "websocket"):
 		return 501, codeProtocol // RFC 9220 section 3 says it for HTTP/3; letter case by RFC 9110 section 7.8
 	case q.Path != "*" && field.Path(q.Path, true) != field.PathOK:
 		return 400, codeBadTarget
@@ -38,11 +34,11 @@ func (q *Request) Judge(f Front, end bool) (status int, code string) {
 		return 400, codePathDots
 	case q.have&pProtocol != 0 && (end || q.Length > 0):
 		return 400, codeConnectContent // a tunnel has no content and needs both directions
-	case strings.EqualFold(q.Scheme, "https"):
+	case field.Same(q.Scheme, "https"):
 		if !f.TLS && !f.Trusted {
 			return 421, codeWrongScheme // RFC 9110 section 7.4
 		}
-	case !strings.EqualFold(q.Scheme, "http"):
+	case !field.Same(q.Scheme, "http"):
 		return 400, codeUnknownScheme
 	}
 	return 0, ""
@@ -53,7 +49,7 @@ func (q *Request) Judge(f Front, end bool) (status int, code string) {
 func (q *Request) TransportScheme(f Front) string {
 	https := f.TLS
 	if f.Trusted {
-		https = strings.EqualFold(q.Scheme, "https")
+		https = field.Same(q.Scheme, "https")
 	}
 	if https {
 		return "https"

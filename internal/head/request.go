@@ -110,7 +110,7 @@ func (q *Request) regular(name, value string) string {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
 		return "connection-specific field" // RFC 9113 section 8.2.2
 	case "te":
-		if !strings.EqualFold(value, "trailers") {
+		if !field.Same(value, "trailers") {
 			return "TE is not trailers"
 		}
 	case "host":
@@ -180,7 +180,7 @@ func (q *Request) target() string {
 	if q.have&pScheme == 0 || q.have&pPath == 0 {
 		return "no :scheme or no :path"
 	}
-	if strings.EqualFold(q.Scheme, "ws") || strings.EqualFold(q.Scheme, "wss") {
+	if field.Same(q.Scheme, "ws") || field.Same(q.Scheme, "wss") {
 		return ":scheme of a WebSocket URI" // RFC 8441 section 5 wants http or https
 	}
 	if !schemeSyntax(q.Scheme) {

@@ -49,13 +49,17 @@ type listener struct {
 // on the loop for every connection. When accept fails (out of descriptors, mostly)
 // it pauses for 100 ms and calls paused, which may be nil, with the error and the
 // length of the pause. stop closes the listening descriptor; connections in its
-// backlog are lost. Options that accepted sockets inherit: see ListenConfig. On
-// the loop, as are the callbacks and stop. On an error ln is closed.
+// backlog are lost. Options that accepted sockets inherit: see ListenConfig; and
+// the ACK of a connection's first octets waits for the answer to them, or for the
+// kernel's 40 ms: see Conn.Acknowledge. On the loop, as are the callbacks and stop.
+// On an error ln is closed.
 func (l *Loop) Accept(ln *net.TCPListener, accepted func(Accepted), paused func(error, time.Duration)) (stop func(), err error) {
 	fd, err := takeFD(ln)
 	if err != nil {
 		return nil, fmt.Errorf("accept on a loop: %w", err)
 	}
+	// Sockets inherit it only if it is set after listen(2).
+	sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	a := &listener{loop: l, fd: fd, accepted: accepted, paused: paused}
 	a.resume.Fire = a.run
 	if a.slot, err = l.register(fd, a); err != nil {

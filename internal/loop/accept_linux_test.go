@@ -230,3 +230,81 @@ func TestAcceptedForAStoppedLoop(t *testing.T) {
 	}
 	on(t, l, stop)
 }
+
+// TestAnswerCarriesTheACK: what acknowledges a connection's first octets is the
+// answer to them, not a packet of its own.
+func TestAnswerCarriesTheACK(t *testing.T) {
+	l := newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	address := ln.Addr().String()
+	got, _, _ := acceptOn(t, l, ln)
+	var last uint32
+	for range 20 { // a machine that stands still for 40 ms has the kernel send it
+		peer, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		a := await(t, got, "a connection")
+		on(t, l, func() {
+			c, err := l.Adopt(a)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Bind(&echoer{c: c})
+		})
+		write(t, peer.(*net.TCPConn), "hello")
+		if _, err := io.ReadFull(peer, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if last = segmentsIn(t, peer.(*net.TCPConn)); last == 2 { // SYN and echo
+			return
+		}
+	}
+	t.Errorf("got %d packets for an answer, want 2", last)
+}
+
+func segmentsIn(t *testing.T, c *net.TCPConn) (n uint32) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if e := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	return info.Segs_in
+}
+
+// TestAcknowledge: an owner that needs more before it can answer has the kernel
+// acknowledge at once.
+func TestAcknowledge(t *testing.T) {
+	l := newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	address := ln.Addr().String()
+	got, _, _ := acceptOn(t, l, ln)
+	peer, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	a := await(t, got, "a connection")
+	on(t, l, func() {
+		c, err := l.Adopt(a)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, want := range []int{0, 1} {
+			quick, err := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK)
+			if err != nil || quick != want {
+				t.Errorf("got TCP_QUICKACK %d (%v), want %d", quick, err, want)
+			}
+			c.Acknowledge()
+		}
+		c.Reset(ReasonInternal)
+		c.Acknowledge() // nothing is left to do
+	})
+}

@@ -36,7 +36,7 @@ type connFlags uint16
 const (
 	readable connFlags = 1 << iota // the socket may have input
 	hup                            // RDHUP, HUP, ERR or a failed write: read to the end, short reads included
-	sockErr                        // ERR: there may be an SO_ERROR
+	sockErr                        // ERR or PRI: there may be an SO_ERROR, or urgent data
 	eof                            // the peer's FIN was read
 	ended                          // End was told
 	muted                          // short Data or Want 0: waits for Resume
@@ -158,6 +158,15 @@ func (c *Conn) WriteMore(p []byte) int {
 
 // Ending reports, within Data, that the peer's end follows it in this turn.
 func (c *Conn) Ending() bool { return c.has(ending) }
+
+// Acknowledge has the kernel acknowledge at once what has come, and what comes
+// next. It is for an owner that cannot answer before it has more: a peer with
+// Nagle's algorithm sends no more before that (RFC 9293 section 3.7.4).
+func (c *Conn) Acknowledge() {
+	if !c.has(dead) {
+		sysSetOption(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	}
+}
 
 // send writes to the socket. A failure is remembered and told later.
 func (c *Conn) send(p []byte, flags uintptr) int {

@@ -6,12 +6,13 @@ import (
 
 // event takes what epoll says. HUP and ERR only mean that there is something to
 // read, if only an error. HUP without ERR is the end of both directions in order.
+// PRI is urgent data, at which a read stops short (RFC 9293 section 3.8.5).
 func (c *Conn) event(ev uint32) {
 	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.set(hup)
-		if ev&unix.EPOLLERR != 0 {
-			c.set(sockErr)
-		}
+	}
+	if ev&(unix.EPOLLERR|unix.EPOLLPRI) != 0 {
+		c.set(sockErr)
 	}
 	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !c.has(eof) {
 		c.set(readable)
@@ -139,13 +140,19 @@ func (c *Conn) pullPlain() {
 		}
 		switch {
 		case n > 0:
-			// A short read where the FIN is known: it lies right behind.
-			if n < len(buf) && c.has(hup) && !c.has(sockErr) {
+			// A short read where the FIN is known: it lies right behind. A unix
+			// socket reads short for reasons of its own.
+			last := n < len(buf) && c.has(hup) && !c.has(sockErr) && c.remote.IsValid()
+			if last {
 				c.set(ending)
 			}
 			more := c.deliver(buf[:n])
 			c.clear(ending)
 			if !more {
+				return
+			}
+			if last { // there is nothing to ask the kernel for
+				c.gotEOF()
 				return
 			}
 		case e == 0:

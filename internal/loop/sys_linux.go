@@ -13,7 +13,7 @@ import (
 // sleeps for a short time: what the runtime wants of the thread meanwhile (to stop
 // for the collector, to yield) it says by a signal, which ends the sleep.
 
-const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const allEvents = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollWait asks for events and waits for them for at most ms milliseconds, without
 // an end if ms is -1. With park the scheduler hears of it and has the P meanwhile.
