@@ -25,7 +25,7 @@ const (
 // What only tests import is free.
 var allowed = map[string][]string{
 	"wsgate/wskey":  {},
-	"wsgate/bridge": {"wsgate/internal/loop"},
+	"wsgate/bridge": {"wsgate/internal/field", "wsgate/internal/loop"},
 	"wsgate/h1": {
 		"wsgate/bridge", "wsgate/wskey", "wsgate/internal/loop", "wsgate/internal/exchange", "wsgate/internal/field",
 	},

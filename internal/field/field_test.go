@@ -134,8 +134,17 @@ func TestSame(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"", "", true}, {"Host", "host", true}, {"HOST", "host", true}, {"host", "hosts", false}, {"host", "hast", false},
-		{"Upgrade", "uPGRADE", true}, {"@", "`", false}, {"[", "{", false}, {"É", "é", false}, {"ſ", "s", false}, {"\u212a12", "kkkkk", false},
+		{"", "", true},
+		{"Host", "host", true},
+		{"HOST", "host", true},
+		{"host", "hosts", false},
+		{"host", "hast", false},
+		{"Upgrade", "uPGRADE", true},
+		{"@", "`", false},
+		{"[", "{", false},
+		{"É", "é", false},
+		{"ſ", "s", false},
+		{"\u212a12", "kkkkk", false},
 	} {
 		if got := Same(c.a, c.b); got != c.want {
 			t.Errorf("Same(%q, %q): got %v, want %v", c.a, c.b, got, c.want)
