@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,10 +110,14 @@ const troubles = 10
 
 // note keeps what went wrong.
 func (f *fleet) note(format string, args ...any) {
+	said := fmt.Sprintf(format, args...)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if slices.Contains(f.trouble, said) { // over HTTP/1.1 of a connection and its tunnel
+		return
+	}
 	if len(f.trouble) < troubles {
-		f.trouble = append(f.trouble, fmt.Sprintf(format, args...))
+		f.trouble = append(f.trouble, said)
 	} else if len(f.trouble) == troubles {
 		f.trouble = append(f.trouble, "and more")
 	}

@@ -194,6 +194,9 @@ func TestEvilPeers(t *testing.T) {
 			if !slices.ContainsFunc(r.Trouble, func(s string) bool { return strings.Contains(s, c.want.trouble) }) {
 				t.Errorf("got the troubles %q, want %q among them", r.Trouble, c.want.trouble)
 			}
+			if said := slices.Sorted(slices.Values(r.Trouble)); len(slices.Compact(said)) != len(r.Trouble) {
+				t.Errorf("got the troubles %q, want none of them twice", r.Trouble)
+			}
 			if d := time.Since(began); d > 20*time.Second {
 				t.Errorf("got a run of %v, want one that ends", d)
 			}
