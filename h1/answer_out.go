@@ -49,7 +49,7 @@ func appendField(dst []byte, name, value string) []byte {
 // ofConnection reports whether a field is written by the connection itself:
 // framing and hop-by-hop fields.
 func ofConnection(name string) bool {
-	return field.HopByHop(name) || len(name) == 14 && field.Same(name, "Content-Length")
+	return field.HopByHop(name) || field.Same(name, "Content-Length")
 }
 
 func appendFields(dst []byte, f bridge.Fields) []byte {

@@ -245,24 +245,29 @@ func TestAnswerCarriesTheACK(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer peer.Close()
-		a := await(t, got, "a connection")
-		on(t, l, func() {
-			c, err := l.Adopt(a)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			c.Bind(&echoer{c: c})
-		})
+		c := adoptNext(t, l, got)
+		on(t, l, func() { c.Bind(&echoer{c: c}) })
 		write(t, peer.(*net.TCPConn), "hello")
 		if _, err := io.ReadFull(peer, make([]byte, 5)); err != nil {
 			t.Fatal(err)
 		}
-		if last = segmentsIn(t, peer.(*net.TCPConn)); last == 2 { // SYN and echo
+		if last = segmentsIn(t, peer.(*net.TCPConn)); last == 2 { // SYN-ACK and echo
 			return
 		}
 	}
 	t.Errorf("got %d packets for an answer, want 2", last)
+}
+
+// adoptNext puts the next connection on the loop.
+func adoptNext(t *testing.T, l *Loop, got <-chan Accepted) (c *Conn) {
+	t.Helper()
+	a := await(t, got, "a connection")
+	var err error
+	on(t, l, func() { c, err = l.Adopt(a) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func segmentsIn(t *testing.T, c *net.TCPConn) (n uint32) {
@@ -290,13 +295,8 @@ func TestAcknowledge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	a := await(t, got, "a connection")
+	c := adoptNext(t, l, got)
 	on(t, l, func() {
-		c, err := l.Adopt(a)
-		if err != nil {
-			t.Error(err)
-			return
-		}
 		for _, want := range []int{0, 1} {
 			quick, err := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK)
 			if err != nil || quick != want {
