@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// silence is for how many seconds the kernel keeps a new connection to itself
+// that brings nothing.
+const silence = 1
+
 // Accepted is a connection fresh from Accept that is on no loop yet. It is to be
 // given, exactly once, to Adopt or Close.
 type Accepted struct {
@@ -60,6 +64,7 @@ func (l *Loop) Accept(ln *net.TCPListener, accepted func(Accepted), paused func(
 	}
 	// Sockets inherit it only if it is set after listen(2).
 	sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	sysSetOption(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, silence)
 	a := &listener{loop: l, fd: fd, accepted: accepted, paused: paused}
 	a.resume.Fire = a.run
 	if a.slot, err = l.register(fd, a); err != nil {

@@ -231,6 +231,32 @@ func TestAcceptedForAStoppedLoop(t *testing.T) {
 	on(t, l, stop)
 }
 
+// A connection that brings nothing is kept from the loop, but not for long.
+func TestSilentConnectionComesLate(t *testing.T) {
+	l := newLoop(t)
+	ln := listen(t, "127.0.0.1:0")
+	got, _, _ := acceptOn(t, l, ln)
+	dial := func() *net.TCPConn {
+		peer, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { peer.Close() })
+		return peer.(*net.TCPConn)
+	}
+	for range 5 { // a machine that stands still for a second has it come first
+		silent, speaks := dial().LocalAddr().String(), dial()
+		write(t, speaks, "hello")
+		first, second := await(t, got, "the one that speaks"), await(t, got, "the silent one")
+		first.Close()
+		second.Close()
+		if second.RemoteAddr().String() == silent && first.RemoteAddr().String() == speaks.LocalAddr().String() {
+			return
+		}
+	}
+	t.Error("got the silent connection first, want the one that speaks")
+}
+
 // TestAnswerCarriesTheACK: what acknowledges a connection's first octets is the
 // answer to them, not a packet of its own.
 func TestAnswerCarriesTheACK(t *testing.T) {
@@ -245,9 +271,9 @@ func TestAnswerCarriesTheACK(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer peer.Close()
+		write(t, peer.(*net.TCPConn), "hello")
 		c := adoptNext(t, l, got)
 		on(t, l, func() { c.Bind(&echoer{c: c}) })
-		write(t, peer.(*net.TCPConn), "hello")
 		if _, err := io.ReadFull(peer, make([]byte, 5)); err != nil {
 			t.Fatal(err)
 		}

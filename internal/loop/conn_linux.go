@@ -293,7 +293,7 @@ func (c *Conn) release() {
 		c.linger = nil
 	}
 	c.loop.unregister(c.slot)
-	sysClose(c.fd)
+	c.loop.closeLate(c.fd)
 	c.fd = -1
 }
 

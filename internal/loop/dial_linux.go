@@ -23,7 +23,7 @@ type dial struct {
 	sa      unix.Sockaddr // nil: addr as it is
 	fd      int32
 	slot    int32 // 0: not registered
-	err     error // known before a turn of the loop went by
+	err     error // of the socket, known before the connect
 	keep    time.Duration
 	timeout Timer
 	retry   *Timer // unix, while the listener's backlog is full
@@ -39,16 +39,11 @@ type dial struct {
 // the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
 	d := &dial{loop: l, done: done, addr: addr, path: path, keep: o.KeepAlive, fd: -1}
-	if d.err = d.open(network, path, o); d.err == nil {
-		if o.Timeout > 0 {
-			d.timeout.Fire = d.timedOut
-			l.After(o.Timeout, &d.timeout)
-		}
-		d.err = d.connect()
+	if d.err = d.open(network, path, o); d.err == nil && o.Timeout > 0 {
+		d.timeout.Fire = d.timedOut
+		l.After(o.Timeout, &d.timeout)
 	}
-	if d.err != nil {
-		l.ready = append(l.ready, d)
-	}
+	l.dials = append(l.dials, d)
 	return d.cancel
 }
 
@@ -165,11 +160,20 @@ func (d *dial) self() bool {
 	return d.addr.Port() >= d.loop.ephemeral && d.addr.Addr().IsLoopback() && localAddr(d.fd) == d.addr
 }
 
-func (d *dial) turn() {
+// begin connects at the end of the turn, unless that was cancelled.
+func (d *dial) begin() {
+	if d.done == nil {
+		return
+	}
+	if d.err == nil {
+		d.err = d.connect()
+	}
 	if d.err != nil {
 		d.fail(d.err)
 	}
 }
+
+func (d *dial) turn() {} // it never asks for one
 
 func (d *dial) stop() { d.fail(ErrStopped) }
 

@@ -277,7 +277,7 @@ func TestDialCancel(t *testing.T) {
 	to := deaf(t)
 	on(t, l, func() {
 		no := func(*Conn, error) { t.Error("got done after cancel, want nothing") }
-		l.Dial("tcp", to, "", DialOptions{Timeout: time.Millisecond}, no)() // under way
+		l.Dial("tcp", to, "", DialOptions{Timeout: time.Millisecond}, no)() // not begun
 		refused := l.Dial("unix", netip.AddrPort{}, "/nonexistent", DialOptions{}, no)
 		refused() // its error was on the way
 		refused()
@@ -285,9 +285,80 @@ func TestDialCancel(t *testing.T) {
 			t.Errorf("got %d sockets after cancel, want 0", l.entries)
 		}
 	})
+	var cancel func()
+	on(t, l, func() {
+		cancel = l.Dial("tcp", to, "", DialOptions{Timeout: time.Minute}, func(*Conn, error) { t.Error("got done after cancel, want nothing") })
+	})
+	on(t, l, func() {
+		if l.entries != 1 {
+			t.Errorf("got %d sockets a turn after the dial, want it under way", l.entries)
+		}
+		cancel()
+	})
+	empty(t, l)
 	fired := make(chan struct{})
 	on(t, l, func() { l.After(5*time.Millisecond, &Timer{Fire: func() { close(fired) }}) })
 	await(t, fired, "the time of the timeout to go by")
+}
+
+// A dial that is cancelled in its own turn never shows on the wire.
+func TestDialCancelledAtOnceConnectsNothing(t *testing.T) {
+	l := newLoop(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	to := netip.MustParseAddrPort(ln.Addr().String())
+	second := make(chan dialled, 1)
+	on(t, l, func() {
+		l.Dial("tcp", to, "", DialOptions{}, func(*Conn, error) { t.Error("got done after cancel, want nothing") })()
+		l.Dial("tcp", to, "", DialOptions{}, func(c *Conn, err error) { second <- dialled{c, err} })
+	})
+	d := await(t, second, "a connection")
+	if d.err != nil {
+		t.Fatal(d.err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	on(t, l, func() {
+		if got, want := peer.RemoteAddr().String(), d.c.LocalAddr().String(); got != want {
+			t.Errorf("got a first connection from %s, want the one that was not cancelled, from %s", got, want)
+		}
+		d.c.Reset(ReasonInternal)
+	})
+	empty(t, l)
+}
+
+// Who dials again when a dial has failed, and again, shares the loop with others.
+func TestDialAgainWhenItFailed(t *testing.T) {
+	l := newLoop(t)
+	const tries = 5
+	var again func(n int)
+	ends := make(chan []int, 1)
+	var seen []int // tries before each post that ran between them
+	failed := 0
+	again = func(n int) {
+		l.Dial("unix", netip.AddrPort{}, "/nonexistent", DialOptions{}, func(_ *Conn, err error) {
+			if failed++; err == nil {
+				t.Error("got a connection, want an error")
+			}
+			l.Post(func() { seen = append(seen, failed) })
+			if n < tries {
+				again(n + 1)
+			} else {
+				l.Post(func() { ends <- seen })
+			}
+		})
+	}
+	on(t, l, func() { again(1) })
+	if got := await(t, ends, "the last error"); len(got) != tries || got[0] != 1 {
+		t.Errorf("got posts after %v failures, want one after each of %d", got, tries)
+	}
+	empty(t, l)
 }
 
 func TestCancelAfterDoneIsNothing(t *testing.T) {

@@ -45,6 +45,10 @@ type Loop struct {
 	young          []young // in the order of due
 	grown          int     // of young, those that are done with
 
+	// Left to the end of the turn.
+	dials, dialling []*dial
+	closes          []int32
+
 	pool    pool
 	scratch []byte // what read(2) and the TLS codec deliver
 	cin     []byte // ciphertext of the connection that is being read
@@ -193,6 +197,8 @@ func (l *Loop) turn() {
 	l.grow()
 	l.runPosts()
 	l.runFlush()
+	l.runDials()
+	l.runCloses()
 	if l.yield {
 		l.yield = false
 		runtime.Gosched()
@@ -234,6 +240,8 @@ func (l *Loop) shutdown() {
 	for _, f := range posts {
 		f()
 	}
+	l.runDials()
+	l.runCloses()
 	l.wakers.Wait()
 	l.release()
 	l.gauge.entries.Store(int64(l.entries))
