@@ -50,13 +50,14 @@ type listener struct {
 }
 
 // Accept moves the descriptor of ln to this loop, closes ln, and calls accepted
-// on the loop for every connection. When accept fails (out of descriptors, mostly)
-// it pauses for 100 ms and calls paused, which may be nil, with the error and the
-// length of the pause. stop closes the listening descriptor; connections in its
-// backlog are lost. Options that accepted sockets inherit: see ListenConfig; and
-// the ACK of a connection's first octets waits for the answer to them, or for the
-// kernel's 40 ms: see Conn.Acknowledge. On the loop, as are the callbacks and stop.
-// On an error ln is closed.
+// on the loop for every connection, once its first octets or its end have come, or
+// after a second. When accept fails (out of descriptors, mostly) it pauses for
+// 100 ms and calls paused, which may be nil, with the error and the length of the
+// pause. stop closes the listening descriptor; connections in its backlog are lost.
+// Options that accepted sockets inherit: see ListenConfig; and the ACK of a
+// connection's first octets waits for the answer to them, or for the kernel's
+// 40 ms: see Conn.Acknowledge. On the loop, as are the callbacks and stop. On an
+// error ln is closed.
 func (l *Loop) Accept(ln *net.TCPListener, accepted func(Accepted), paused func(error, time.Duration)) (stop func(), err error) {
 	fd, err := takeFD(ln)
 	if err != nil {

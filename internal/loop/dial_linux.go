@@ -30,8 +30,8 @@ type dial struct {
 	pause   time.Duration
 }
 
-// Dial connects on the loop, without blocking: network "tcp" to addr, or "unix" to
-// path. A TCP connection has TCP_NODELAY, NotSentLowat and keep-alive once it has
+// Dial connects on the loop, at the end of this turn and without blocking: network
+// "tcp" to addr, or "unix" to path. A TCP connection has TCP_NODELAY, NotSentLowat and keep-alive once it has
 // lasted for a second, the first two from its third or first large write on already.
 // done comes once, on the loop, never before Dial returns and never after cancel;
 // its error says what was dialled and wraps the cause: a syscall.Errno,
