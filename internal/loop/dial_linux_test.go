@@ -304,10 +304,7 @@ func TestDialCancel(t *testing.T) {
 // A dial that is cancelled in its own turn never shows on the wire.
 func TestDialCancelledAtOnceConnectsNothing(t *testing.T) {
 	l := newLoop(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listen(t, "127.0.0.1:0")
 	defer ln.Close()
 	to := netip.MustParseAddrPort(ln.Addr().String())
 	second := make(chan dialled, 1)
