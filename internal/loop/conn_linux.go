@@ -23,11 +23,13 @@ type Conn struct {
 	fail   *ResetError // remembered; told once the tail is delivered
 	linger *Timer
 	pend   []byte // pooled: what the owner did not take
-	off    int32  // of pend, already taken
+	owed   *debt
+	off    int32 // of pend, already taken
 	fd     int32
 	slot   int32
 	flags  connFlags
 	bare   uint8 // small writes that it may do before it has its options
+	late   bool  // a small write waits for the end of the turn
 	remote netip.AddrPort
 }
 
@@ -125,37 +127,6 @@ func (c *Conn) Resume() {
 	}
 }
 
-// Room returns how much Write may take: 0 while output waits for the kernel and
-// after CloseWrite.
-func (c *Conn) Room() int {
-	if c.fail != nil || c.has(blocked|wrClosed|dead) {
-		return 0
-	}
-	return scratchSize
-}
-
-// Write hands p to the kernel and returns how much of it was taken. After a short
-// count the rest waits at its source for Writable. TLS takes it in pieces of 64 KiB
-// and keeps the ciphertext of at most one that the kernel did not want yet.
-func (c *Conn) Write(p []byte) int {
-	if len(p) == 0 || c.fail != nil || c.has(blocked|wrClosed|dead) {
-		return 0
-	}
-	if c.tls != nil {
-		return c.tls.write(p)
-	}
-	return c.send(p, 0)
-}
-
-// WriteMore is Write for octets behind which more, or the end, comes in this turn:
-// the kernel keeps the last of them for the packet that brings that.
-func (c *Conn) WriteMore(p []byte) int {
-	if c.tls != nil || len(p) == 0 || c.fail != nil || c.has(blocked|wrClosed|dead) {
-		return c.Write(p)
-	}
-	return c.send(p, unix.MSG_MORE)
-}
-
 // Ending reports, within Data, that the peer's end follows it in this turn.
 func (c *Conn) Ending() bool { return c.has(ending) }
 
@@ -166,53 +137,6 @@ func (c *Conn) Acknowledge() {
 	if !c.has(dead) {
 		sysSetOption(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 	}
-}
-
-// send writes to the socket. A failure is remembered and told later.
-func (c *Conn) send(p []byte, flags uintptr) int {
-	if c.bare > 0 {
-		c.dress(len(p))
-	}
-	n, e := sysSend(c.fd, p, flags)
-	if e != 0 && e != unix.EAGAIN {
-		c.remember(e)
-		return 0
-	}
-	if n < len(p) {
-		c.set(blocked) // the kernel owes an EPOLLOUT
-	}
-	return n
-}
-
-// CloseWrite ends the outgoing direction after all that Write took: close_notify
-// (TLS), then FIN. The other direction goes on.
-func (c *Conn) CloseWrite() {
-	if c.fail != nil || c.has(wrClosed|dead) {
-		return
-	}
-	c.set(wrClosed)
-	if c.tls != nil {
-		c.tls.closeNotify()
-		if c.fail != nil {
-			return
-		}
-	}
-	if c.tls == nil || !c.has(blocked) {
-		c.sendFIN()
-	}
-	c.settle()
-}
-
-// sendFIN is the end of our direction on the wire. Where nothing more can come the
-// close that follows sends it.
-func (c *Conn) sendFIN() {
-	if !c.over() {
-		if e := sysShutdown(c.fd); e != 0 {
-			c.remember(e)
-			return
-		}
-	}
-	c.set(finSent)
 }
 
 // over reports whether the peer's direction has ended and its owner knows.
@@ -275,6 +199,7 @@ func (c *Conn) cut() {
 	if c.has(dead) {
 		return
 	}
+	c.flushLate()
 	unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	c.release()
 }
@@ -284,9 +209,9 @@ func (c *Conn) release() {
 	c.set(dead)
 	c.far = nil
 	c.dropPend()
+	c.dropOwed()
 	if c.tls != nil {
 		c.tls.dropInput()
-		c.tls.dropOutput()
 	}
 	if c.linger != nil {
 		c.linger.Stop()

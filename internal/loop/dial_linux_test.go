@@ -157,12 +157,14 @@ func TestDialSetsOptionsWhenTheyMatter(t *testing.T) {
 			if d.err != nil {
 				t.Fatal(d.err)
 			}
-			on(t, l, func() {
-				for _, n := range c.writes {
+			for _, n := range c.writes { // each in a turn of its own
+				on(t, l, func() {
 					if got := d.c.Write(pattern(n)); got != n {
 						t.Errorf("got %d octets written, want %d", got, n)
 					}
-				}
+				})
+			}
+			on(t, l, func() {
 				if got := intOption(t, d.c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); got != c.want {
 					t.Errorf("got TCP_NODELAY %d, want %d", got, c.want)
 				}

@@ -69,7 +69,7 @@ func TestTLSKeyUpdatesWhileOutputWaits(t *testing.T) {
 	until(t, l, "choked connection", func() bool { return shim.full() })
 	turns(t, l, 20)
 	on(t, l, func() {
-		if n := len(shim.out); n > chokeAt+1024 {
+		if n := len(o.c.owed.buf); n > chokeAt+1024 {
 			t.Errorf("got %d octets of output kept, want at most about %d", n, chokeAt)
 		}
 	})

@@ -48,6 +48,8 @@ type Loop struct {
 	// Left to the end of the turn.
 	dials, dialling []*dial
 	closes          []int32
+	lates           []late
+	lateBuf         []byte // what they are to send
 
 	pool    pool
 	scratch []byte // what read(2) and the TLS codec deliver
@@ -89,6 +91,8 @@ func New(cfg Config) (*Loop, error) {
 	l.scratch = make([]byte, scratchSize)
 	l.cin = make([]byte, scratchSize)
 	l.cout = make([]byte, 0, scratchSize+4<<10)
+	l.lates = make([]late, 0, maxLates)
+	l.lateBuf = make([]byte, 0, scratchSize)
 	if err := l.open(); err != nil {
 		l.release()
 		return nil, fmt.Errorf("event loop %d: %w", cfg.ID, err)
@@ -197,6 +201,7 @@ func (l *Loop) turn() {
 	l.grow()
 	l.runPosts()
 	l.runFlush()
+	l.runLate()
 	l.runDials()
 	l.runCloses()
 	if l.yield {

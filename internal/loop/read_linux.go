@@ -34,24 +34,6 @@ func (c *Conn) turn() {
 	c.pull()
 }
 
-// drained tries what output is pending once the kernel has room.
-func (c *Conn) drained() {
-	c.clear(blocked)
-	if c.tls != nil && !c.tls.drain() {
-		return
-	}
-	if c.has(wrClosed) {
-		if !c.has(finSent) {
-			c.sendFIN()
-			c.settle()
-		}
-		return
-	}
-	if c.far != nil && c.fail == nil {
-		c.far.Writable()
-	}
-}
-
 // lateError looks for an error after the peer's FIN: read(2) would go on
 // returning 0, but our direction is lost.
 func (c *Conn) lateError() {

@@ -44,8 +44,6 @@ type Shim struct {
 	c      *Conn
 	tc     *tls.Conn
 	in     []byte // pooled: ciphertext that waits for the rest of its record or for the owner
-	out    []byte // pooled: ciphertext that waits for the kernel
-	off    int    // of out, already sent
 	ask    int    // plaintext wanted by the present Read
 	err    error  // final, told after the plaintext before it
 	rerr   unix.Errno

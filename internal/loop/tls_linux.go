@@ -135,7 +135,7 @@ func (s *Shim) plaintext(buf []byte) (n int, err error) {
 }
 
 // full reports whether so much output waits that reading is to stop.
-func (s *Shim) full() bool { return len(s.out)-s.off > chokeAt }
+func (s *Shim) full() bool { return s.c.owing() > chokeAt }
 
 // read calls the codec. What that wrote, also when it failed (KeyUpdate replies,
 // alerts), goes out before any later Write.
@@ -248,7 +248,7 @@ func (s *Shim) final(err error) {
 	if c.fail == nil {
 		// The alert is on its way; a close now could overtake it.
 		c.set(wrClosed)
-		if !c.has(blocked) {
+		if c.flushLate(); !c.owes() {
 			c.sendFIN()
 		}
 		c.detach(alertLinger)
@@ -290,36 +290,14 @@ func (s *Shim) closeNotify() {
 // still waits.
 func (s *Shim) emit() {
 	c, p := s.c, s.c.loop.cout
-	if len(p) == 0 {
-		return
+	switch {
+	case len(p) == 0:
+	case len(p) <= lateWrite && !c.owes():
+		c.sendLate(p, 0)
+	default:
+		c.flushLate()
+		c.push(p, 0)
 	}
-	if s.out == nil {
-		p = p[c.send(p, 0):]
-		if len(p) == 0 || c.fail != nil {
-			return
-		}
-		s.out = c.loop.Buffer(len(p))
-	} else if len(s.out)+len(p) > cap(s.out) {
-		grown := append(c.loop.Buffer(len(s.out)-s.off+len(p)), s.out[s.off:]...)
-		c.loop.Free(s.out)
-		s.out, s.off = grown, 0
-	}
-	s.out = append(s.out, p...)
-	c.set(blocked)
-}
-
-// drain sends what waits and reports whether all of it is out.
-func (s *Shim) drain() bool {
-	if s.out == nil {
-		return true
-	}
-	c := s.c
-	s.off += c.send(s.out[s.off:], 0)
-	if c.fail == nil && s.off < len(s.out) {
-		return false
-	}
-	s.dropOutput()
-	return c.fail == nil
 }
 
 func (s *Shim) dropInput() {
@@ -328,11 +306,4 @@ func (s *Shim) dropInput() {
 		s.in = nil
 	}
 	s.r, s.w, s.left = 0, 0, 0
-}
-
-func (s *Shim) dropOutput() {
-	if s.out != nil {
-		s.c.loop.Free(s.out)
-		s.out, s.off = nil, 0
-	}
 }

@@ -64,7 +64,7 @@ func TestTLSEchoWithSlowReader(t *testing.T) {
 		cc.Close()
 		empty(t, l)
 		on(t, l, func() {
-			if shim.in != nil || shim.out != nil || e.c.pend != nil {
+			if shim.in != nil || e.c.owes() || e.c.pend != nil {
 				t.Error("got buffers kept, want them given back")
 			}
 		})

@@ -66,7 +66,7 @@ func TestTLSCloseWriteDrainsFirst(t *testing.T) {
 		sent := pattern(8 << 20)
 		on(t, l, func() {
 			sent = sent[:o.c.Write(sent)]
-			if shim.out == nil {
+			if !o.c.owes() {
 				t.Error("got no ciphertext waiting, want some")
 			}
 			o.onEnd = func() {
@@ -159,6 +159,8 @@ func TestTLSResetFirstSeenByAWriteIsStillAReset(t *testing.T) {
 	until(t, l, "reset at the socket", func() bool { return o.c.has(sockErr) })
 	on(t, l, func() {
 		o.c.Write([]byte("x"))
+	})
+	on(t, l, func() {
 		if o.c.fail == nil {
 			t.Error("got no failure remembered, want one")
 		}

@@ -69,7 +69,7 @@ const maxHold = 10
 // wait gets the next events, and sleeps only if there is nothing else to do.
 func (l *Loop) wait() {
 	next, armed := l.due()
-	if len(l.ready) > 0 || len(l.flush) > 0 || len(l.dials) > 0 || armed && next <= l.clock()/tick {
+	if len(l.ready) > 0 || len(l.flush) > 0 || len(l.dials) > 0 || len(l.lates) > 0 || armed && next <= l.clock()/tick {
 		l.poll(0, false)
 		l.nextTurn()
 		return

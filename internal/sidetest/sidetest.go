@@ -56,6 +56,7 @@ func Test(t *testing.T, make func(t *testing.T) Pair) {
 		{"reset first seen by a write", resetSeenByWrite},
 		{"reset after our end", resetAfterOurEnd},
 		{"1 MiB down", bigDown},
+		{"1 MiB down in small writes", smallDown},
 		{"1 MiB up", bigUp},
 		{"short takes", shortTakes},
 		{"late owner", lateOwner},

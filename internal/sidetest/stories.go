@@ -1,6 +1,9 @@
 package sidetest
 
-import "io"
+import (
+	"io"
+	"slices"
+)
 
 func ourEndFirst(s *story) {
 	s.bind()
@@ -164,6 +167,27 @@ func bigDown(s *story) {
 	s.bind()
 	p := pattern(1 << 20)
 	s.send(p, true)
+	s.peerReadsAll(p)
+}
+
+// smallDown writes 1 MiB in pieces of 700 octets, in one turn as far as there is room.
+func smallDown(s *story) {
+	s.bind()
+	p := pattern(1 << 20)
+	s.on(func() {
+		for piece := range slices.Chunk(p, 700) {
+			s.out = append(s.out, piece...)
+			s.push()
+		}
+		s.fin = true
+		s.push()
+	})
+	s.peerReadsAll(p)
+}
+
+// peerReadsAll reads p in sips and an orderly end, and answers that.
+func (s *story) peerReadsAll(p []byte) {
+	s.t.Helper()
 	got := make([]byte, 0, len(p))
 	buf := make([]byte, 1000)
 	for {
