@@ -19,8 +19,8 @@ func (c *Conn) Room() int {
 
 // Write takes p for the kernel and returns how much of it was taken. After a short
 // count the rest waits at its source for Writable. Up to lateWrite octets go out at
-// the end of the turn, and what the kernel does not take of them is kept, which is
-// less than 64 KiB; more octets go out at once. TLS takes p in pieces of 64 KiB and
+// the end of the turn, and what the kernel does not take of them is kept, some 64 KiB
+// at most; more octets go out at once. TLS takes p in pieces of 64 KiB and
 // keeps the ciphertext of at most one that the kernel did not want yet.
 func (c *Conn) Write(p []byte) int {
 	if len(p) == 0 || c.fail != nil || c.has(blocked|wrClosed|dead) {

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -115,6 +116,25 @@ func TestLargeWriteBehindASmallOneThatWaits(t *testing.T) {
 	}
 }
 
+// So that no more than one piece of ciphertext waits besides small writes, a large
+// one is not begun.
+func TestTLSLargeWriteBehindASmallOneThatWaits(t *testing.T) {
+	l := newLoop(t)
+	sc, shim, _, _ := shaken(t, serverConfig(t, tls.VersionTLS13), clientConfig(tls.VersionTLS13))
+	o := adoptTLS(t, l, sc, shim)
+	on(t, l, func() {
+		o.c.Write([]byte("small"))
+		o.c.owed = &debt{buf: append(l.Buffer(5), "kept "...)}
+		if n := o.c.Write(pattern(lateWrite + 1)); n != 0 {
+			t.Errorf("got %d octets taken, want 0", n)
+		}
+		if n := o.c.owing(); n > 100 {
+			t.Errorf("got %d octets kept, want those of the small write", n)
+		}
+		o.c.Reset(ReasonInternal)
+	})
+}
+
 // The loop ends in the turn in which it was written.
 func TestSmallWritesGoOutBeforeTheLoopEnds(t *testing.T) {
 	l := newLoop(t)
@@ -198,8 +218,8 @@ func choke(t *testing.T, o *owner) []byte {
 		}
 	})
 	on(t, l, func() {
-		if n := o.c.owing(); n == 0 || n > scratchSize {
-			t.Errorf("got %d octets kept, want some, at most %d", n, scratchSize)
+		if n := o.c.owing(); n == 0 || n > scratchSize+lateWrite {
+			t.Errorf("got %d octets kept, want some, at most %d", n, scratchSize+lateWrite)
 		}
 		if n := o.c.Write([]byte("x")); n != 0 {
 			t.Errorf("got %d octets taken behind what waits, want 0", n)

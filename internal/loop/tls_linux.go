@@ -266,6 +266,9 @@ func (s *Shim) holds() bool {
 // write encrypts p in pieces and returns how much was taken.
 func (s *Shim) write(p []byte) int {
 	c, l := s.c, s.c.loop
+	if len(p) > lateWrite { // nothing of it is taken if what goes ahead has to wait
+		c.flushLate()
+	}
 	n := 0
 	for n < len(p) && c.fail == nil && !c.has(blocked) {
 		l.cout = l.cout[:0]
