@@ -23,8 +23,8 @@ type Conn struct {
 	fail   *ResetError // remembered; told once the tail is delivered
 	linger *Timer
 	pend   []byte // pooled: what the owner did not take
-	owed   *debt
-	off    int32 // of pend, already taken
+	owed   *debt  // what the kernel did not take; nil until it was needed
+	off    int32  // of pend, already taken
 	fd     int32
 	slot   int32
 	flags  connFlags

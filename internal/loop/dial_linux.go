@@ -31,12 +31,12 @@ type dial struct {
 }
 
 // Dial connects on the loop, at the end of this turn and without blocking: network
-// "tcp" to addr, or "unix" to path. A TCP connection has TCP_NODELAY, NotSentLowat and keep-alive once it has
-// lasted for a second, the first two from its third or first large write on already.
-// done comes once, on the loop, never before Dial returns and never after cancel;
-// its error says what was dialled and wraps the cause: a syscall.Errno,
-// os.ErrDeadlineExceeded or ErrStopped. The Conn is without an owner until Bind. On
-// the loop, as is cancel.
+// "tcp" to addr, or "unix" to path. A TCP connection has TCP_NODELAY, NotSentLowat
+// and keep-alive once it has lasted for a second, the first two from its third or
+// first large write on already. done comes once, on the loop, never before Dial
+// returns and never after cancel; its error says what was dialled and wraps the
+// cause: a syscall.Errno, os.ErrDeadlineExceeded or ErrStopped. The Conn is without
+// an owner until Bind. On the loop, as is cancel.
 func (l *Loop) Dial(network string, addr netip.AddrPort, path string, o DialOptions, done func(*Conn, error)) (cancel func()) {
 	d := &dial{loop: l, done: done, addr: addr, path: path, keep: o.KeepAlive, fd: -1}
 	if d.err = d.open(network, path, o); d.err == nil && o.Timeout > 0 {

@@ -43,7 +43,7 @@ func (c *Conn) flushLate() {
 	}
 }
 
-// runLate sends.
+// runLate sends what waits.
 func (l *Loop) runLate() {
 	for i := range l.lates {
 		w := &l.lates[i]
